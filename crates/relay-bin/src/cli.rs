@@ -175,7 +175,9 @@ mod tests {
         ] {
             assert_eq!(parsed(line), Some(Command::Store(command)), "{line}");
         }
-        for line in ["backup", "backup d --verify --base f", "restore", "export", "import", "verify x", "compact x"] {
+        for line in
+            ["backup", "backup d --verify --base f", "restore", "export", "import", "verify x", "compact x"]
+        {
             assert_eq!(parse(&format!("relay-bin {line}")).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -13,7 +13,7 @@ use crate::check_token;
 use crate::cli::{Cli, Command};
 #[cfg(feature = "redb")]
 use crate::commands::{self, CommandError, Outcome};
-use crate::config::{Loaded, RelayConfig};
+use crate::config::{Loaded, RelayConfig, Sources};
 use crate::docs;
 use crate::error::{EXIT_CONFIG, EXIT_FAILED, RelayError};
 use crate::health;
@@ -50,7 +50,8 @@ pub fn run() -> ExitCode {
     if command == Command::Serve && rustix::process::geteuid().is_root() {
         tracing::warn!("running as root, which the relay never needs; run it as a user of its own");
     }
-    let Loaded { config, warnings } = match RelayConfig::load(cli.options.into_sources(environment.clone())) {
+    let sources = cli.options.into_sources(environment.clone());
+    let Loaded { config, warnings } = match RelayConfig::load(sources.clone()) {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprint(&errors);
@@ -66,7 +67,7 @@ pub fn run() -> ExitCode {
         Command::Migrate { set_slots } => report(commands::migrate(&config, set_slots)),
         #[cfg(feature = "redb")]
         Command::Store(command) => report(commands::run(command, &config)),
-        Command::Serve => serve(config, &environment, log),
+        Command::Serve => serve(config, sources, &environment, log),
         Command::Health(args) => print_or_fail(health::check(args, &config)),
         Command::Keygen(args) => print_keys(args),
         Command::Completions { .. } | Command::Man => ExitCode::SUCCESS,
@@ -135,7 +136,12 @@ fn report(outcome: Result<Outcome, CommandError>) -> ExitCode {
     }
 }
 
-fn serve(config: RelayConfig, environment: &[(String, String)], log: Option<LogFilter>) -> ExitCode {
+fn serve(
+    config: RelayConfig,
+    sources: Sources,
+    environment: &[(String, String)],
+    log: Option<LogFilter>,
+) -> ExitCode {
     let manager = ServiceManager::from_environment(environment);
     // There are no threads yet, which could read the environment while its variables are removed.
     let sockets = PassedSockets::from_environment(environment).map_err(RelayError::PassedSockets);
@@ -143,7 +149,8 @@ fn serve(config: RelayConfig, environment: &[(String, String)], log: Option<LogF
         tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let started = sockets.and_then(|sockets| Ok((sockets, runtime.map_err(RelayError::Serve)?)));
     let outcome = started.and_then(|(sockets, runtime)| {
-        let outcome = runtime.block_on(serve_until_signal(config, &manager, sockets, log));
+        let serving = serve_until_signal(config, sources, &manager, sockets, log);
+        let outcome = runtime.block_on(serving);
         // The process does not wait for blocking tasks that still use the disk.
         runtime.shutdown_background();
         outcome
@@ -162,12 +169,14 @@ fn serve(config: RelayConfig, environment: &[(String, String)], log: Option<LogF
 
 async fn serve_until_signal(
     config: RelayConfig,
+    sources: Sources,
     manager: &ServiceManager,
     sockets: PassedSockets,
     log: Option<LogFilter>,
 ) -> Result<(), RelayError> {
     let (mut supervision, reloader, monitor) = Supervision::new(sockets);
     supervision.log = log;
+    let supervision = supervision.with_configuration(move || RelayConfig::load(sources.clone()));
     let (mut signals, mut hangups) = Signals::listen().map_err(RelayError::Serve)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = pin!(async {

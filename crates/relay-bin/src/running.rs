@@ -13,6 +13,7 @@ mod durable;
 mod listen;
 #[cfg(feature = "redb")]
 mod older_names;
+mod reloading;
 mod reloads;
 #[cfg(feature = "postgres")]
 mod replicated;
@@ -31,12 +32,13 @@ use std::time::Duration;
 use relay_core::{MemoryRelay, Relay};
 use relay_http::{CursorKey, Liveness, Metrics, Readiness};
 use relay_wake::WakingRelay;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Interval, MissedTickBehavior, timeout};
 
 use self::controlled::{ControlEnd, ControlPlan};
 use self::listen::{Bound, Listeners};
+use self::reloading::Parts;
 use self::reloads::reload_files;
 use self::starting::Starting;
 use crate::clock::WatchedClock;
@@ -99,9 +101,9 @@ pub async fn start_opening<R: Relay>(
     serve(open, Box::new(|| None), config, key, Supervision::none(), pending(), ControlPlan::none()).await
 }
 
-/// Like [`start`], and reloads the certificates and the issuer's keys when the supervisor requests
-/// it. The relay also stops when `stop` resolves. If that happens before the store is open, the
-/// returned relay has ended.
+/// Like [`start`], and reloads the configuration, the certificates and the issuer's keys when the
+/// supervisor requests it. The relay also stops when `stop` resolves. If that happens before the
+/// store is open, the returned relay has ended.
 pub(crate) async fn start_supervised(
     config: RelayConfig,
     supervision: Supervision,
@@ -201,9 +203,9 @@ fn run<R: Relay, S: Future<Output = ()> + Send + 'static>(
     let metrics = Arc::new(Metrics::default());
     let issuer_file = IssuerFile::load(&config.auth)?;
     let issuer = issuer_file.as_ref().map(IssuerFile::issuer);
-    let reloads = reload_files(&public, issuer_file, &metrics, supervision.reloads);
-    let sweep_interval = Duration::from_secs(config.relay.gc_interval_seconds);
-    let sweeps = sweep_regularly(Arc::clone(&store), sweep_interval, Arc::clone(&metrics));
+    let (rereads, configuration) = reload_files(&public, issuer_file, &metrics, supervision.reloads);
+    let (sweep_interval, interval) = watch::channel(Duration::from_secs(config.relay.gc_interval_seconds));
+    let sweeps = sweep_regularly(Arc::clone(&store), interval, Arc::clone(&metrics));
     let waking = waking::wake(Arc::clone(&store));
     let control = control.start(config, &base_url, &store);
     let stop = stop_requested(stop, control.drain_requested(), Arc::downgrade(&store));
@@ -212,18 +214,29 @@ fn run<R: Relay, S: Future<Output = ()> + Send + 'static>(
     let liveness = Liveness::default();
     // Nobody may want to observe the relay.
     drop(supervision.monitor.send(monitor(&store, &metrics, &liveness)));
-    let options = relay_http::Options {
-        liveness,
-        ..wiring::http_options(config, is_loopback, cursor_key, readiness(&store), issuer)
+    let ready = readiness(&store);
+    let options = move |config: &RelayConfig| relay_http::Options {
+        liveness: liveness.clone(),
+        ..wiring::http_options(config, is_loopback, cursor_key.clone(), ready.clone(), issuer.clone())
     };
-    let public = relay_http::serve(public, Arc::clone(&store), options, metrics, stop);
-    let public = public.map_err(RelayError::Serve)?;
+    let (relay, public_options) = (Arc::clone(&store), options(config));
+    let public = relay_http::serve_reloadable(public, relay, public_options, metrics, stop);
+    let (public, http) = public.map_err(RelayError::Serve)?;
+    let parts = Parts {
+        in_force: config.clone(),
+        http,
+        options: Box::new(options),
+        store: Arc::clone(&store),
+        sweep_interval,
+    };
+    let reloads = reloading::run(supervision.configuration, parts, configuration);
     Ok(async move {
         let outcome = tokio::select! {
             ended = public => ended.map_err(RelayError::Serve),
             error = store.ended() => Err(RelayError::Broken(error)),
             ended = admin => ended.map_err(RelayError::Serve),
             () = sweeps => Ok(()),
+            () = rereads => Ok(()),
             () = reloads => Ok(()),
             () = waking => Ok(()),
             () = control => Ok(()),
@@ -330,16 +343,27 @@ fn serve_admin<R: Relay>(
     })
 }
 
-/// Sweeps every `interval`; never resolves. Items that expired before the start wait for the first
-/// sweep, since clients cannot see them.
-async fn sweep_regularly<R: Relay>(store: Arc<DeferredStore<R>>, interval: Duration, metrics: Arc<Metrics>) {
+/// Sweeps every `interval`, which may change; never resolves. Items that expired before the start
+/// wait for the first sweep, since clients cannot see them.
+async fn sweep_regularly<R: Relay>(
+    store: Arc<DeferredStore<R>>,
+    mut interval: watch::Receiver<Duration>,
+    metrics: Arc<Metrics>,
+) {
     store.opened().await;
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick completes at once.
-    ticks.tick().await;
+    let mut ticks = every(*interval.borrow_and_update());
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Ok(()) = interval.changed() => {
+                let other = *interval.borrow_and_update();
+                // Otherwise frequent reloads would put the sweep off for ever.
+                if other != ticks.period() {
+                    ticks = every(other);
+                }
+                continue;
+            }
+        }
         match store.sweep().await {
             Ok(swept) => {
                 metrics.swept(swept.items);
@@ -350,6 +374,14 @@ async fn sweep_regularly<R: Relay>(store: Arc<DeferredStore<R>>, interval: Durat
             Err(error) => tracing::warn!(%error, "sweep failed; the relay will retry"),
         }
     }
+}
+
+/// Ticks after each `interval`, not at once.
+fn every(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    ticks
 }
 
 fn log_warnings(warnings: &[String]) {

@@ -9,20 +9,25 @@ use std::sync::Arc;
 use relay_http::{Liveness, Metrics, Readiness, Unready};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::{ConfigErrors, Loaded};
 use crate::logging::LogFilter;
 use crate::passed_sockets::PassedSockets;
 
 /// The side of the relay.
-#[derive(Debug)]
 pub(crate) struct Supervision {
     /// What the service manager has passed.
     pub(crate) sockets: PassedSockets,
     pub(crate) reloads: ReloadRequests,
     /// The filter of the log, if the relay may change it.
     pub(crate) log: Option<LogFilter>,
+    /// Reads all sources of the configuration again. `None` if it cannot be read again.
+    pub(crate) configuration: Option<LoadConfiguration>,
     /// Gets the monitor when the relay listens.
     pub(crate) monitor: oneshot::Sender<Monitor>,
 }
+
+/// Reads all sources of a configuration.
+pub(crate) type LoadConfiguration = Arc<dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync>;
 
 /// A request to read the files again that the relay reads while it serves. It is done when all
 /// clones are dropped.
@@ -53,7 +58,17 @@ impl Supervision {
     pub(crate) fn new(sockets: PassedSockets) -> (Self, Reloader, oneshot::Receiver<Monitor>) {
         let (sender, requests) = mpsc::channel(1);
         let (monitor, monitored) = oneshot::channel();
-        (Self { sockets, reloads: ReloadRequests(requests), log: None, monitor }, Reloader(sender), monitored)
+        let supervision =
+            Self { sockets, reloads: ReloadRequests(requests), log: None, configuration: None, monitor };
+        (supervision, Reloader(sender), monitored)
+    }
+
+    /// The same, of a relay whose configuration `load` reads again.
+    pub(crate) fn with_configuration(
+        self,
+        load: impl Fn() -> Result<Loaded, ConfigErrors> + Send + Sync + 'static,
+    ) -> Self {
+        Self { configuration: Some(Arc::new(load)), ..self }
     }
 
     /// Of a relay that nobody supervises.

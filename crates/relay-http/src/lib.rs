@@ -8,7 +8,8 @@
 //! not HTTP, is JSON of the form `{"error": {"code", "message", "details"?}}`; [`Code`] lists the
 //! codes.
 //!
-//! - [`serve`] serves listeners until a shutdown.
+//! - [`serve`] serves listeners until a shutdown, [`serve_reloadable`] with other options
+//!   meanwhile.
 //! - [`Metrics`] has the counters of `/stats`. [`serve_admin`] serves them and more at `/metrics`,
 //!   and a dashboard; [`Metric`] lists them.
 //! - [`CursorKey`] encrypts cursors.
@@ -57,4 +58,4 @@ pub use metrics::{Metric, MetricKind, Metrics};
 pub use options::{AccessAddresses, Auth, Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};
 pub use server::admin::{AdminOptions, serve_admin};
-pub use server::{Listener, ListeningSocket, serve};
+pub use server::{Listener, ListeningSocket, Reload, serve, serve_reloadable};

@@ -11,22 +11,24 @@ mod accept;
 mod acceptor;
 pub(crate) mod admin;
 mod connection;
+mod dead_peers;
+mod http1;
 mod introduction;
+mod reload;
 mod socket;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_http::error::DispatchError;
-use actix_http::{ConnectionType, HttpMessage as _, HttpService, KeepAlive, Request, Response, Version};
+use actix_http::{ConnectionType, HttpMessage as _, Request, Version};
 use actix_service::{Service, ServiceFactory as _, map_config};
-use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Payload};
 use actix_web::{App, HttpRequest, HttpResponse};
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use relay_core::Relay;
@@ -47,21 +49,18 @@ use crate::monotonic;
 use crate::options::{AccessAddresses, Options, Transport};
 use crate::server::accept::{AcceptedConnection, ConnectionFilter, ServerThreads};
 use crate::server::acceptor::Acceptor;
-use crate::server::connection::{ConnectionServer, DrainPhase, Protocols};
+use crate::server::connection::{ConnectionServer, ConnectionTimes, DrainPhase, Protocols};
+use crate::server::http1::http1_service;
 use crate::server::introduction::Introductions;
+pub use crate::server::reload::Reload;
 pub use crate::server::socket::ListeningSocket;
 use crate::service::response::{ApiResponse, ResponseBody};
 use crate::service::route::{RouteMatch, routes};
 use crate::service::{Handled, RelayService};
 
-/// How many bytes of a response are written to the socket at once. The kernel makes full segments
-/// of this size; with a third of it, the kernel does twice the work. The framework keeps a buffer
-/// of this size plus the piece that exceeds it, but frees buffers of over 128 KiB.
-const WRITE_BUFFER_BYTES: usize = 96 * 1024;
-
 /// The state that all worker threads share.
 struct ServerState<R> {
-    service: RelayService<R>,
+    service: ArcSwap<RelayService<R>>,
     connections: ConnectionServer,
     /// One of each listener.
     acceptors: Vec<Acceptor>,
@@ -70,6 +69,16 @@ struct ServerState<R> {
     open: OpenConnections,
     /// Dropped with the last reference to this state, which closes the channel.
     _alive: mpsc::Sender<()>,
+}
+
+/// The service. A worker counts its own references, which is cheaper than an `Arc` of all threads.
+type InForce<R> = Rc<Arc<RelayService<R>>>;
+
+/// What a worker thread has of the server.
+struct Worker<R> {
+    /// The one in force when the worker looked last.
+    service: RefCell<InForce<R>>,
+    shared: Arc<ServerState<R>>,
 }
 
 /// What clients connect to, and how.
@@ -105,7 +114,21 @@ pub fn serve<R: Relay>(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
-    let (drain, liveness) = (options.drain, options.liveness.clone());
+    Ok(serve_reloadable(listeners, relay, options, metrics, shutdown)?.0)
+}
+
+/// Like [`serve`], with what gives the server other options while it runs.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_reloadable<R: Relay>(
+    listeners: Vec<Listener>,
+    relay: Arc<R>,
+    options: Options,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<(impl Future<Output = io::Result<()>> + Send + 'static, Reload)> {
+    let liveness = options.liveness.clone();
     let (alive, mut all_dropped) = mpsc::channel(1);
     let (phase_sender, phase) = watch::channel(DrainPhase::Serving);
     let filter_metrics = Arc::clone(&metrics);
@@ -116,7 +139,13 @@ pub fn serve<R: Relay>(
         transports.push(transport);
     }
     let shared = Arc::new(ServerState::new(relay, options, transports, metrics, phase, alive));
-    Ok(async move {
+    let server = Arc::downgrade(&shared);
+    let reload = Reload::new(move |options| {
+        if let Some(server) = server.upgrade() {
+            server.reload(options);
+        }
+    });
+    let serving = async move {
         let threads = start_workers(&shared, liveness)?;
         let (stop_accepting, stopped) = watch::channel(false);
         for (number, (socket, proxies)) in sockets.into_iter().enumerate() {
@@ -125,12 +154,13 @@ pub fn serve<R: Relay>(
                 listener: number,
                 proxies,
                 connections: shared.open.clone(),
-                admit: move |peer: SocketAddr| filter_state.service.admit_connection(peer.ip()),
+                admit: move |peer: SocketAddr| filter_state.service.load().admit_connection(peer.ip()),
                 metrics: Arc::clone(&filter_metrics),
             };
             threads.accept(socket, filter, stopped.clone())?;
         }
         shutdown.await;
+        let drain = shared.service.load().options().drain;
         let deadline = monotonic::after(monotonic::now(), drain);
         // After the deadline, the drop closes the remaining connections.
         let _ = timeout_at(deadline, drain_all(&shared, &stop_accepting, &phase_sender)).await;
@@ -138,7 +168,8 @@ pub fn serve<R: Relay>(
         // Nothing is ever sent: `None` means that all senders are dropped.
         let _ = timeout_at(deadline, all_dropped.recv()).await;
         Ok(())
-    })
+    };
+    Ok((serving, reload))
 }
 
 /// Starts one worker for each processor.
@@ -152,12 +183,11 @@ fn start_workers<R: Relay>(shared: &Arc<ServerState<R>>, liveness: Liveness) -> 
 async fn connection_handler<R: Relay>(
     shared: Arc<ServerState<R>>,
 ) -> Option<impl Fn(AcceptedConnection) -> LocalBoxFuture<'static, ()>> {
-    // The requests of a worker count references with its own `Rc`, which is cheaper than an `Arc`
-    // that all threads share.
-    let worker_state = Rc::new(Arc::clone(&shared));
+    let service = RefCell::new(Rc::new(shared.service.load_full()));
+    let worker = Rc::new(Worker { service, shared: Arc::clone(&shared) });
     let respond = move |route, request, payload| {
-        let shared = Rc::clone(&worker_state);
-        async move { respond(shared, route, request, payload).await }
+        let worker = Rc::clone(&worker);
+        async move { respond(worker, route, request, payload).await }
     };
     let app = App::new().configure(|config| routes(config, respond));
     let app = Rc::new(map_config(app, |()| AppConfig::default()).new_service(()).await.ok()?);
@@ -188,38 +218,26 @@ async fn connection_handler<R: Relay>(
                 && let Some(acceptor) = shared.acceptors.get(listener)
             {
                 let connection = ConnectionState::new(peer, open, is_shut_out);
-                let admit = |client: IpAddr| shared.service.admit_connection(client);
+                let admit = |client: IpAddr| shared.service.load().admit_connection(client);
                 let admit = has_proxy_header.then_some(admit);
-                shared.connections.serve(stream, acceptor, connection, admit, &protocols).await;
+                let times = ConnectionTimes::of(shared.service.load().options());
+                shared.connections.serve(stream, acceptor, connection, admit, &protocols, times).await;
             }
         }
         .boxed_local()
     })
 }
 
-/// The framework's HTTP/1.1 over [`ConnectionIo`]. Its timers are off, because the stream has its
-/// own.
-fn http1_service<S, F, A>(
-    serve: S,
-) -> impl Future<
-    Output = Result<
-        impl Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
-        (),
-    >,
->
-where
-    S: Fn(Request) -> F + Clone + 'static,
-    F: Future<Output = Result<A, actix_web::Error>> + 'static,
-    A: Into<Response<BoxBody>> + 'static,
-{
-    HttpService::build()
-        .keep_alive(KeepAlive::Os)
-        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-        .client_request_timeout(Duration::ZERO)
-        .client_disconnect_timeout(Duration::ZERO)
-        .on_connect_ext(|io: &ConnectionIo, data| drop(data.insert(io.clone())))
-        .h1(serve)
-        .new_service(())
+impl<R> Worker<R> {
+    /// The service in force.
+    fn service(&self) -> InForce<R> {
+        let in_force = self.shared.service.load();
+        let mut service = self.service.borrow_mut();
+        if !Arc::ptr_eq(&service, &in_force) {
+            *service = Rc::new(Arc::clone(&in_force));
+        }
+        Rc::clone(&service)
+    }
 }
 
 impl<R: Relay> ServerState<R> {
@@ -233,9 +251,6 @@ impl<R: Relay> ServerState<R> {
     ) -> Self {
         let now = monotonic::now();
         let connections = ConnectionServer {
-            request_timeout: options.request_timeout,
-            keep_alive: options.keep_alive,
-            age_max: options.connection_age_max,
             phase,
             introductions: Introductions::new(Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
@@ -257,7 +272,14 @@ impl<R: Relay> ServerState<R> {
             waiting: service.waiting(),
             parking: service.parking(),
         });
+        let service = ArcSwap::from_pointee(service);
         Self { service, connections, acceptors, requests, access_log, open, _alive: alive }
+    }
+
+    /// Puts other options in force.
+    fn reload(&self, options: Options) {
+        self.open.set_limits(options.connections_max.get(), options.connections_per_address_max.get());
+        self.service.store(Arc::new(self.service.load().reloaded(options)));
     }
 
     fn begin_http1_request(&self, request: &Request) -> ConnectionIo {
@@ -271,7 +293,7 @@ impl<R: Relay> ServerState<R> {
     /// runs.
     fn begin_request(&self, request: &Request, connection: &Rc<ConnectionState>, io: Option<ConnectionIo>) {
         // A request that is refused must not prolong the drain.
-        let guard = (!self.service.is_draining()).then(|| self.requests.enter());
+        let guard = (!self.service.load().is_draining()).then(|| self.requests.enter());
         let mut in_flight = InFlightRequest::begin(connection, io, guard);
         in_flight.log_to(self.access_log.map(|addresses| {
             let head = request.head();
@@ -298,7 +320,7 @@ impl<R: Relay> ServerState<R> {
         let is_last = end.has_unread_input
             || ends_with_connection
             || connection.is_ending()
-            || self.service.is_draining()
+            || self.service.load().is_draining()
             || end.connection_type != ConnectionType::KeepAlive;
         if is_last && is_http1 {
             response.close();
@@ -329,9 +351,8 @@ struct RequestEnd {
 }
 
 /// Produces the response to a request, or leaves that to the connection.
-#[expect(clippy::redundant_allocation, reason = "each worker counts references of its own")]
 async fn respond<R: Relay>(
-    shared: Rc<Arc<ServerState<R>>>,
+    worker: Rc<Worker<R>>,
     route: RouteMatch,
     request: HttpRequest,
     payload: Payload,
@@ -347,19 +368,19 @@ async fn respond<R: Relay>(
     let path = route.endpoint().map(Endpoint::path);
     let (connection_type, version) = (request.head().connection_type(), request.head().version);
     let Handled { response, has_unread_input } =
-        shared.service.call(route, request.head(), payload, &in_flight).await;
+        worker.service().call(route, request.head(), payload, &in_flight).await;
     let is_detached = is_http1 && (response.is_later() || response.is_stream());
     let end = RequestEnd { is_detached, path, has_unread_input, connection_type, version };
     if is_detached {
         // The connection sends it, and frees everything that the framework holds.
         connection.detach(Box::pin(async move {
             let response = response.resolve().await;
-            shared.finish(response, end, in_flight).map_into_boxed_body()
+            worker.shared.finish(response, end, in_flight).map_into_boxed_body()
         }));
         return std::future::pending().await;
     }
     let response = response.resolve().await;
-    shared.finish(response, end, in_flight)
+    worker.shared.finish(response, end, in_flight)
 }
 
 async fn drain_all<R: Relay>(
@@ -367,7 +388,7 @@ async fn drain_all<R: Relay>(
     stop_accepting: &watch::Sender<bool>,
     phase: &watch::Sender<DrainPhase>,
 ) {
-    shared.service.begin_drain();
+    shared.service.load().begin_drain();
     phase.send_replace(DrainPhase::Draining);
     shared.requests.empty().await;
     stop_accepting.send_replace(true);

@@ -17,6 +17,7 @@ mod reads;
 mod request_id;
 pub(crate) mod response;
 pub(crate) mod route;
+mod start;
 mod streams;
 mod waits;
 
@@ -56,7 +57,6 @@ use crate::service::body::limits::{BodyKind, BodyLimits};
 use crate::service::client::Client;
 use crate::service::drain::Drain;
 use crate::service::info::info;
-use crate::service::pages::Pages;
 use crate::service::panics::panic_message;
 use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestIds;
@@ -71,12 +71,15 @@ pub(crate) struct RelayService<R> {
     metrics: Arc<Metrics>,
     options: Options,
     rate_limiter: Option<Arc<RateLimiter>>,
+    /// What the rate limit knows while it is off.
+    resting: Option<Arc<RateLimiter>>,
     gate: Arc<Gate>,
     body_limits: BodyLimits,
     budget: Budget,
     readers: Arc<Readers<R>>,
     streams: Arc<Streams<R>>,
-    request_ids: RequestIds,
+    request_ids: Arc<RequestIds>,
+    waiting: WaitingLine,
     started: Instant,
     drain: Arc<Drain>,
 }
@@ -88,48 +91,9 @@ pub(crate) struct Handled {
 }
 
 impl<R: Relay> RelayService<R> {
-    pub(crate) fn new(relay: Arc<R>, metrics: Arc<Metrics>, mut options: Options) -> Self {
-        let started = monotonic::now();
-        let budget = Budget::new(options.inflight_bytes_max);
-        let request_ids = RequestIds::new();
-        let rate_limiter = options
-            .rate_limit
-            .take()
-            .map(|limit| Arc::new(RateLimiter::new(limit, request_ids.keys(), started)));
-        let (payload_max, batch_max) = (options.limits.message_bytes_max, options.batch_bytes_max);
-        let body_limits = BodyLimits::new(payload_max, batch_max, options.request_timeout, budget.clone());
-        let gate = Arc::new(Gate::new(&options.auth));
-        let drain = Arc::<Drain>::default();
-        let parking = Parking::new(options.connections_max.get(), options.connections_per_address_max.get());
-        let (budget_of_pages, wait_max) = (budget.clone(), options.pull_wait_max);
-        let pages = Pages::new(Arc::clone(&relay), Arc::clone(&metrics), budget_of_pages, parking, wait_max);
-        let readers = Arc::new(Readers {
-            relay: Arc::clone(&relay),
-            pages: Arc::new(pages),
-            gate: Arc::clone(&gate),
-            drain: Arc::clone(&drain),
-            metrics: Arc::clone(&metrics),
-            cursors: options.cursor_key.clone(),
-        });
-        let streams = Arc::new(Streams {
-            readers: Arc::clone(&readers),
-            rate_limiter: rate_limiter.clone(),
-            age_max: options.connection_age_max,
-        });
-        Self {
-            relay,
-            metrics,
-            rate_limiter,
-            gate,
-            body_limits,
-            budget,
-            readers,
-            streams,
-            request_ids,
-            started,
-            drain,
-            options,
-        }
+    /// The options in force.
+    pub(crate) const fn options(&self) -> &Options {
+        &self.options
     }
 
     /// The budget of bytes in flight.
@@ -139,7 +103,7 @@ impl<R: Relay> RelayService<R> {
 
     /// The requests that wait for the rate limit.
     pub(crate) fn waiting(&self) -> WaitingLine {
-        self.rate_limiter.as_ref().map(|limiter| limiter.waiting()).unwrap_or_default()
+        self.waiting.clone()
     }
 
     /// The requests that wait for arrivals.

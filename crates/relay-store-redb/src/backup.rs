@@ -59,8 +59,9 @@ type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 impl Snapshot {
     /// Writes the snapshot into a directory, as a backup. It creates the directory, for its owner
-    /// alone. An existing directory must be empty or hold an incomplete backup. Files that `earlier`
-    /// has as well are shared with it. `watch` receives the progress, and may stop the copy.
+    /// alone. An existing directory must be empty or hold an incomplete backup. Files that
+    /// `earlier` has as well are shared with it. `watch` receives the progress, and may stop the
+    /// copy.
     ///
     /// # Errors
     /// [`CopyError`], with a text for the operator. Then the directory holds an incomplete backup,
@@ -215,7 +216,8 @@ impl<'a> CopyJob<'a> {
         Ok(checksum)
     }
 
-    /// Takes a file from an earlier backup, if that has the same bytes, and adds it to the manifest.
+    /// Takes a file from an earlier backup, if that has the same bytes, and adds it to the
+    /// manifest.
     fn share(
         &mut self,
         earlier: &EarlierBackup,

@@ -11,6 +11,7 @@ mod locks;
 mod logs;
 pub(crate) mod metrics;
 mod refusals;
+mod reload;
 mod service_manager;
 mod signals;
 mod sockets;

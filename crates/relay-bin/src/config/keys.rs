@@ -26,19 +26,21 @@ pub(super) const KEYS: &[Key] = &[
     text("address", |c| Some(c.address.clone())),
     text("socket_mode", |c| Some(c.socket_mode.clone())),
     peers("proxy_protocol", |c| &c.proxy_protocol),
-    Key { name: "listen", kind: Kind::Listeners(|c| &c.listen) },
+    Key::new("listen", Kind::Listeners(|c| &c.listen)),
     choice("mode", &["http", "tls"], |c| mode(c.mode)),
-    number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds),
-    number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds),
-    number("server.keep_alive_seconds", 1, SECONDS_MAX, |c| c.server.keep_alive_seconds),
-    number("server.pull_wait_max_ms", 0, WAIT_MS_MAX, |c| c.server.pull_wait_max_ms),
+    number("server.drain_seconds", 0, SECONDS_MAX, |c| c.server.drain_seconds).live(),
+    number("server.request_timeout_seconds", 1, SECONDS_MAX, |c| c.server.request_timeout_seconds).live(),
+    number("server.keep_alive_seconds", 1, SECONDS_MAX, |c| c.server.keep_alive_seconds).live(),
+    number("server.pull_wait_max_ms", 0, WAIT_MS_MAX, |c| c.server.pull_wait_max_ms).live(),
     number("server.start_wait_seconds", 0, SECONDS_MAX, |c| c.server.start_wait_seconds),
-    number("server.max_connections", 1, 1_000_000, |c| c.server.max_connections),
-    number("server.max_connections_per_address", 0, 1_000_000, |c| c.server.max_connections_per_address),
-    number("server.max_connection_age_seconds", 1, SECONDS_MAX, |c| c.server.max_connection_age_seconds),
+    number("server.max_connections", 1, 1_000_000, |c| c.server.max_connections).live(),
+    number("server.max_connections_per_address", 0, 1_000_000, |c| c.server.max_connections_per_address)
+        .live(),
+    number("server.max_connection_age_seconds", 1, SECONDS_MAX, |c| c.server.max_connection_age_seconds)
+        .live(),
     number("server.max_inflight_bytes", 1 << 20, 1 << 40, |c| c.server.max_inflight_bytes),
-    flag("server.public_stats", |c| c.server.public_stats),
-    texts("server.allowed_hosts", |c| &c.server.allowed_hosts),
+    flag("server.public_stats", |c| c.server.public_stats).live(),
+    texts("server.allowed_hosts", |c| &c.server.allowed_hosts).live(),
     text("admin.address", |c| Some(c.admin.address.clone())),
     texts("admin.allowed_hosts", |c| &c.admin.allowed_hosts),
     text("admin.control_path", |c| Some(lossy(&c.admin.control_path))),
@@ -84,42 +86,45 @@ pub(super) const KEYS: &[Key] = &[
         PlainNames::Open => "open",
         PlainNames::Token => "token",
         PlainNames::Deny => "deny",
-    }),
+    })
+    .live(),
     choice("auth.push", &["open", "token"], |c| match c.auth.push {
         PushPlain::Open => "open",
         PushPlain::Token => "token",
-    }),
-    texts("auth.audiences", |c| &c.auth.audiences),
+    })
+    .live(),
+    texts("auth.audiences", |c| &c.auth.audiences).live(),
     text("auth.issuer", |c| Some(c.auth.issuer.clone())),
     text("auth.issuer_jwks_path", |c| Some(lossy(&c.auth.issuer_jwks_path))),
-    number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes),
-    number("relay.max_batch_bytes", 1, GIB, |c| c.relay.max_batch_bytes),
-    number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user),
-    number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user),
-    number("relay.message_ttl_seconds", 1, SECONDS_MAX, |c| c.relay.message_ttl_seconds),
-    number("relay.gc_interval_seconds", 1, SECONDS_MAX, |c| c.relay.gc_interval_seconds),
-    number("relay.pull_batch_max", 1, 1_000_000, |c| c.relay.pull_batch_max),
-    number("relay.pull_bytes_max", 1, GIB, |c| c.relay.pull_bytes_max),
-    number("relay.dedup_window_seconds", 0, SECONDS_MAX, |c| c.relay.dedup_window_seconds),
-    flag("rate_limit.enabled", |c| c.rate_limit.enabled),
-    rate("rate_limit.per_ip_rps", |c| c.rate_limit.per_ip_rps),
-    rate("rate_limit.burst", |c| c.rate_limit.burst),
-    number("rate_limit.max_wait_ms", 0, 3_600_000, |c| c.rate_limit.max_wait_ms),
-    number("rate_limit.push_bytes_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_bytes_per_second),
-    number("rate_limit.push_items_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_items_per_second),
-    number("rate_limit.push_per_recipient_rps", 0, RATE_MAX, |c| c.rate_limit.push_per_recipient_rps.into()),
-    rate("rate_limit.per_name_rps", |c| c.rate_limit.per_name_rps),
-    number("rate_limit.names_per_address", 0, 1000, |c| c.rate_limit.names_per_address.into()),
-    number("rate_limit.ban_seconds", 0, SECONDS_MAX, |c| c.rate_limit.ban_seconds),
-    rate("rate_limit.ban_threshold", |c| c.rate_limit.ban_threshold),
+    number("relay.max_message_bytes", 1, GIB, |c| c.relay.max_message_bytes).live(),
+    number("relay.max_batch_bytes", 1, GIB, |c| c.relay.max_batch_bytes).live(),
+    number("relay.max_queue_bytes_per_user", 1, COUNT_MAX, |c| c.relay.max_queue_bytes_per_user).live(),
+    number("relay.max_messages_per_user", 1, COUNT_MAX, |c| c.relay.max_messages_per_user).live(),
+    number("relay.message_ttl_seconds", 1, SECONDS_MAX, |c| c.relay.message_ttl_seconds).live(),
+    number("relay.gc_interval_seconds", 1, SECONDS_MAX, |c| c.relay.gc_interval_seconds).live(),
+    number("relay.pull_batch_max", 1, 1_000_000, |c| c.relay.pull_batch_max).live(),
+    number("relay.pull_bytes_max", 1, GIB, |c| c.relay.pull_bytes_max).live(),
+    number("relay.dedup_window_seconds", 0, SECONDS_MAX, |c| c.relay.dedup_window_seconds).live(),
+    flag("rate_limit.enabled", |c| c.rate_limit.enabled).live(),
+    rate("rate_limit.per_ip_rps", |c| c.rate_limit.per_ip_rps).live(),
+    rate("rate_limit.burst", |c| c.rate_limit.burst).live(),
+    number("rate_limit.max_wait_ms", 0, 3_600_000, |c| c.rate_limit.max_wait_ms).live(),
+    number("rate_limit.push_bytes_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_bytes_per_second).live(),
+    number("rate_limit.push_items_per_second", 0, COUNT_MAX, |c| c.rate_limit.push_items_per_second).live(),
+    number("rate_limit.push_per_recipient_rps", 0, RATE_MAX, |c| c.rate_limit.push_per_recipient_rps.into())
+        .live(),
+    rate("rate_limit.per_name_rps", |c| c.rate_limit.per_name_rps).live(),
+    number("rate_limit.names_per_address", 0, 1000, |c| c.rate_limit.names_per_address.into()).live(),
+    number("rate_limit.ban_seconds", 0, SECONDS_MAX, |c| c.rate_limit.ban_seconds).live(),
+    rate("rate_limit.ban_threshold", |c| c.rate_limit.ban_threshold).live(),
     number("rate_limit.ipv6_prefix", 1, 128, |c| c.rate_limit.ipv6_prefix.into()),
-    peers("rate_limit.trusted_proxies", |c| &c.rate_limit.trusted_proxies),
-    networks("rate_limit.exempt", |c| &c.rate_limit.exempt),
+    peers("rate_limit.trusted_proxies", |c| &c.rate_limit.trusted_proxies).live(),
+    networks("rate_limit.exempt", |c| &c.rate_limit.exempt).live(),
     number("rate_limit.max_tracked_addresses", 1, 100_000_000, |c| c.rate_limit.max_tracked_addresses),
-    rate("rate_limit.endpoints.push_rps", |c| c.rate_limit.endpoints.push_rps),
-    rate("rate_limit.endpoints.pull_rps", |c| c.rate_limit.endpoints.pull_rps),
-    rate("rate_limit.endpoints.ack_rps", |c| c.rate_limit.endpoints.ack_rps),
-    texts("cors.allowed_origins", |c| &c.cors.allowed_origins),
+    rate("rate_limit.endpoints.push_rps", |c| c.rate_limit.endpoints.push_rps).live(),
+    rate("rate_limit.endpoints.pull_rps", |c| c.rate_limit.endpoints.pull_rps).live(),
+    rate("rate_limit.endpoints.ack_rps", |c| c.rate_limit.endpoints.ack_rps).live(),
+    texts("cors.allowed_origins", |c| &c.cors.allowed_origins).live(),
     text("wake.url", |c| Some(c.wake.url.clone())),
     text("wake.key_path", |c| Some(lossy(&c.wake.key_path))),
     text("wake.ca_path", |c| Some(lossy(&c.wake.ca_path))),
@@ -139,6 +144,8 @@ pub(super) struct Key {
     /// The full name, such as `relay.max_message_bytes`.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
+    /// Whether a reload changes it. Other keys need a restart.
+    pub(super) is_live: bool,
 }
 
 /// The type of a key, with a function that reads its value.
@@ -163,6 +170,15 @@ pub(super) enum Kind {
 }
 
 impl Key {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, is_live: false }
+    }
+
+    /// A reload changes this key.
+    const fn live(self) -> Self {
+        Self { is_live: true, ..self }
+    }
+
     /// The environment variable that sets this key.
     pub(super) fn variable(&self) -> String {
         variable(self.name)
@@ -282,7 +298,7 @@ pub(super) const fn mode(mode: Mode) -> &'static str {
 }
 
 const fn text(name: &'static str, read: fn(&RelayConfig) -> Option<String>) -> Key {
-    Key { name, kind: Kind::Text(read) }
+    Key::new(name, Kind::Text(read))
 }
 
 const fn choice(
@@ -290,35 +306,35 @@ const fn choice(
     choices: &'static [&'static str],
     read: fn(&RelayConfig) -> &'static str,
 ) -> Key {
-    Key { name, kind: Kind::Choice(choices, read) }
+    Key::new(name, Kind::Choice(choices, read))
 }
 
 const fn flag(name: &'static str, read: fn(&RelayConfig) -> bool) -> Key {
-    Key { name, kind: Kind::Flag(read) }
+    Key::new(name, Kind::Flag(read))
 }
 
 const fn number(name: &'static str, min: u64, max: u64, read: fn(&RelayConfig) -> u64) -> Key {
-    Key { name, kind: Kind::Number { min, max, read } }
+    Key::new(name, Kind::Number { min, max, read })
 }
 
 const fn rate(name: &'static str, read: fn(&RelayConfig) -> u32) -> Key {
-    Key { name, kind: Kind::Rate(read) }
+    Key::new(name, Kind::Rate(read))
 }
 
 const fn networks(name: &'static str, read: fn(&RelayConfig) -> &[IpNet]) -> Key {
-    Key { name, kind: Kind::Networks(read) }
+    Key::new(name, Kind::Networks(read))
 }
 
 const fn peers(name: &'static str, read: fn(&RelayConfig) -> &[PeerNetwork]) -> Key {
-    Key { name, kind: Kind::Peers(read) }
+    Key::new(name, Kind::Peers(read))
 }
 
 const fn texts(name: &'static str, read: fn(&RelayConfig) -> &[String]) -> Key {
-    Key { name, kind: Kind::Texts(read) }
+    Key::new(name, Kind::Texts(read))
 }
 
 const fn shards(name: &'static str, read: fn(&RelayConfig) -> &[PostgresShard]) -> Key {
-    Key { name, kind: Kind::Shards(read) }
+    Key::new(name, Kind::Shards(read))
 }
 
 impl StorageKind {

@@ -14,6 +14,7 @@ mod log;
 mod peer;
 mod postgres;
 mod print;
+mod reload;
 mod source;
 mod value;
 mod wake;
@@ -30,6 +31,7 @@ pub use listen::ListenConfig;
 pub use log::{AccessAddresses, AccessLog, LogConfig};
 pub use peer::PeerNetwork;
 pub use postgres::{PostgresConfig, PostgresDurability, PostgresShard, PostgresTls};
+pub use reload::Changes;
 use source::Layer;
 pub use wake::WakeConfig;
 

@@ -24,7 +24,7 @@ pub(super) fn to_toml(config: &RelayConfig) -> String {
 }
 
 /// The value in TOML; `None` for an optional one that is not set.
-fn value(key: &Key, config: &RelayConfig) -> Option<String> {
+pub(super) fn value(key: &Key, config: &RelayConfig) -> Option<String> {
     Some(match &key.kind {
         Kind::Text(read) => quoted(&read(config)?),
         Kind::Choice(_, read) => quoted(read(config)),

@@ -174,6 +174,15 @@ pub(super) fn merge(layers: &[Layer]) -> Result<RelayConfig, ConfigError> {
     builder.build()?.try_deserialize()
 }
 
+/// A text over the defaults of an embedded relay, whose values are parsed but not checked together.
+#[cfg(test)]
+pub(super) fn unchecked(text: &str) -> Result<RelayConfig, Problem> {
+    let defaults = Layer::shipped().with_addresses(super::LIBRARY_ADDRESS, super::LIBRARY_ADMIN_ADDRESS);
+    let layer = Layer::toml(text, "")?;
+    assert_eq!(layer.problems, [], "{text}");
+    Ok(merge(&[defaults, layer]).expect("the values are of known keys"))
+}
+
 /// Merges all sources and checks the result.
 pub(super) fn resolve(
     defaults: Layer,

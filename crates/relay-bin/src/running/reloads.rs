@@ -9,16 +9,18 @@ use super::transport;
 use crate::issuer_file::IssuerFile;
 use crate::supervision::{ReloadRequest, ReloadRequests};
 
-/// Reloads the files when they change and at each of `requests`. The future never resolves.
+/// Reloads the files when they change and at each of `requests`. The future never resolves. Hands
+/// the requests on to the configuration as well.
 pub(super) fn reload_files(
     listeners: &[Listener],
     issuer: Option<IssuerFile>,
     metrics: &Metrics,
     requests: ReloadRequests,
-) -> impl Future<Output = ()> + Send + use<> {
-    let [(to_certificates, of_certificates), (to_issuer, of_issuer)] = [(); 2].map(|()| mpsc::channel(1));
+) -> (impl Future<Output = ()> + Send + use<>, ReloadRequests) {
+    let [(to_certificates, of_certificates), (to_issuer, of_issuer), (to_configuration, of_configuration)] =
+        [(); 3].map(|()| mpsc::channel(1));
     let certificates = transport::reload_certificates(listeners, metrics, of_certificates);
-    async move {
+    let files = async move {
         let keys = async {
             match issuer {
                 Some(issuer) => issuer.watch(ReloadRequests(of_issuer)).await,
@@ -29,12 +31,13 @@ pub(super) fn reload_files(
                 }
             }
         };
-        tokio::join!(certificates, keys, hand_on(requests, [to_certificates, to_issuer]));
-    }
+        tokio::join!(certificates, keys, hand_on(requests, [to_certificates, to_issuer, to_configuration]));
+    };
+    (files, ReloadRequests(of_configuration))
 }
 
 /// A request reaches one receiver, and each file has its own.
-async fn hand_on(mut from: ReloadRequests, to: [mpsc::Sender<ReloadRequest>; 2]) {
+async fn hand_on(mut from: ReloadRequests, to: [mpsc::Sender<ReloadRequest>; 3]) {
     loop {
         let request = from.next().await;
         for receiver in &to {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,8 +24,8 @@ const BUSY: u64 = u64::MAX;
 pub(crate) struct OpenConnections(Arc<ConnectionTable>);
 
 struct ConnectionTable {
-    max: usize,
-    per_address_max: usize,
+    max: AtomicUsize,
+    per_address_max: AtomicUsize,
     origin: Instant,
     slots: Mutex<Slots>,
     closed: Notify,
@@ -66,7 +66,34 @@ pub(crate) enum Opened {
 impl OpenConnections {
     pub(crate) fn new(max: usize, per_address_max: usize, now: Instant) -> Self {
         let (slots, closed) = (Mutex::default(), Notify::new());
+        let (max, per_address_max) = (max.into(), per_address_max.into());
         Self(Arc::new(ConnectionTable { max, per_address_max, origin: now, slots, closed }))
+    }
+
+    /// Applies other limits. If more are open than one of them allows, those that have been quiet
+    /// longest are asked to close. Busy ones stay.
+    pub(crate) fn set_limits(&self, max: usize, per_address_max: usize) {
+        self.0.max.store(max, Ordering::Relaxed);
+        self.0.per_address_max.store(per_address_max, Ordering::Relaxed);
+        let slots = self.slots();
+        let mut total = slots.open.len();
+        let mut of_addresses: HashMap<*const AddressUse, usize> = HashMap::new();
+        for slot in slots.open.values().filter_map(|slot| slot.address.get()) {
+            *of_addresses.entry(Arc::as_ptr(slot.usage())).or_default() += 1;
+        }
+        let mut quiet: Vec<_> = slots.open.values().filter(|slot| slot.is_candidate(None)).collect();
+        quiet.sort_by_key(|slot| slot.quiet_since_ms.load(Ordering::Relaxed));
+        for slot in quiet {
+            let of = slot.address.get().map(|address| Arc::as_ptr(address.usage()));
+            let of_address = of.and_then(|of| of_addresses.get_mut(&of));
+            if total > max || of_address.as_ref().is_some_and(|count| **count > per_address_max) {
+                total -= 1;
+                if let Some(count) = of_address {
+                    *count -= 1;
+                }
+                slot.ask_to_close();
+            }
+        }
     }
 
     /// The number of open connections.
@@ -98,7 +125,7 @@ impl OpenConnections {
         if address.as_ref().is_some_and(|of| !self.count_for(of)) {
             return Opened::AddressIsFull;
         }
-        if self.count() >= self.0.max && !self.close_idlest(None) {
+        if self.count() >= self.0.max.load(Ordering::Relaxed) && !self.close_idlest(None) {
             if let Some(of) = &address {
                 of.usage().connections.fetch_sub(1, Ordering::Relaxed);
             }
@@ -121,7 +148,7 @@ impl OpenConnections {
     /// all are busy.
     fn count_for(&self, of: &Address) -> bool {
         let count = &of.usage().connections;
-        if !try_add(count, 1, self.0.per_address_max) {
+        if !try_add(count, 1, self.0.per_address_max.load(Ordering::Relaxed)) {
             if !self.close_idlest(Some(of.usage())) {
                 return false;
             }
@@ -139,8 +166,7 @@ impl OpenConnections {
         let rank =
             |(number, slot): &(&u64, &Arc<Slot>)| (slot.quiet_since_ms.load(Ordering::Relaxed), **number);
         let Some((_, idlest)) = candidates.min_by_key(rank) else { return false };
-        idlest.is_close_requested.store(true, Ordering::Release);
-        idlest.task.wake();
+        idlest.ask_to_close();
         true
     }
 
@@ -156,6 +182,11 @@ impl OpenConnections {
 }
 
 impl Slot {
+    fn ask_to_close(&self) {
+        self.is_close_requested.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
     fn is_candidate(&self, of: Option<&Arc<AddressUse>>) -> bool {
         let is_of = |of| self.address.get().is_some_and(|address| Arc::ptr_eq(of, address.usage()));
         of.is_none_or(is_of)
@@ -268,5 +299,28 @@ mod tests {
         assert!(proxied.set_address(book.enter([192, 0, 2, 3].into())));
         drop(held);
         assert_eq!(hog.usage().connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn lower_limits_close_the_connections_that_have_been_quiet_longest() {
+        let start = monotonic::now();
+        let (book, connections) = (AddressBook::new(), OpenConnections::new(10, 5, start));
+        let [hog, other] = [1, 2].map(|last| book.enter([192, 0, 2, last].into()));
+        let open = |address: &Address, second| {
+            yes(connections.open(Some(address.clone()), start + Duration::from_secs(second)))
+        };
+        let held = [&other, &hog, &hog, &hog, &other].map(|address| open(address, 0));
+        let asked = || held.iter().map(OpenConnection::is_close_requested).collect::<Vec<_>>();
+        for (second, connection) in (1..).zip(&held) {
+            connection.set_quiet(start + Duration::from_secs(second));
+        }
+        held[1].set_busy();
+        connections.set_limits(10, 2);
+        assert_eq!(asked(), [false, false, true, false, false], "of the full address alone");
+        connections.set_limits(3, 2);
+        assert_eq!(asked(), [true, false, true, false, false], "busy ones stay");
+        assert!(matches!(connections.open(None, start), Opened::Yes(_)), "for which another one closes");
+        connections.set_limits(100, 100);
+        assert!(matches!(connections.open(Some(hog), start), Opened::Yes(_)));
     }
 }

@@ -17,10 +17,10 @@ const HTTP2_PLACES_PER_ADDRESS: usize = 640;
 #[derive(Clone, Debug)]
 pub(crate) struct Parking(Arc<ParkingState>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ParkingState {
-    places: usize,
-    places_per_address: usize,
+    places: AtomicUsize,
+    places_per_address: AtomicUsize,
     taken: AtomicUsize,
     taken_over_http2: AtomicUsize,
 }
@@ -41,13 +41,17 @@ pub(crate) struct NoPlace(pub(crate) usize);
 impl Parking {
     /// The places of a server with these limits of connections.
     pub(crate) fn new(connections_max: usize, connections_per_address_max: usize) -> Self {
+        let parking = Self(Arc::default());
+        parking.set_limits(connections_max, connections_per_address_max);
+        parking
+    }
+
+    /// Applies other limits of connections. Requests that wait already stay.
+    pub(crate) fn set_limits(&self, connections_max: usize, connections_per_address_max: usize) {
         let left_for_others = connections_max.div_ceil(16);
-        Self(Arc::new(ParkingState {
-            places: connections_max.saturating_sub(left_for_others).max(1),
-            places_per_address: connections_per_address_max,
-            taken: AtomicUsize::new(0),
-            taken_over_http2: AtomicUsize::new(0),
-        }))
+        let places = connections_max.saturating_sub(left_for_others).max(1);
+        self.0.places.store(places, Ordering::Relaxed);
+        self.0.places_per_address.store(connections_per_address_max, Ordering::Relaxed);
     }
 
     /// The number of waiting requests.
@@ -61,8 +65,9 @@ impl Parking {
     /// [`NoPlace`] if all are taken, or all of this address.
     pub(crate) fn enter(&self, address: Option<&Address>, is_http2: bool) -> Result<ParkingPlace, NoPlace> {
         let ParkingState { places, places_per_address, taken, taken_over_http2 } = &*self.0;
-        if !try_add(taken, 1, *places) {
-            return Err(NoPlace(*places));
+        let [places, of_address] = [places, places_per_address].map(|places| places.load(Ordering::Relaxed));
+        if !try_add(taken, 1, places) {
+            return Err(NoPlace(places));
         }
         let mut place = ParkingPlace { parking: self.clone(), is_http2: false, address: None };
         if is_http2 {
@@ -73,7 +78,7 @@ impl Parking {
         }
         if let Some(address) = address {
             let bound = if is_http2 { HTTP2_PLACES_PER_ADDRESS } else { usize::MAX };
-            let places = bound.min(*places_per_address);
+            let places = bound.min(of_address);
             if !try_add(&address.usage().parked, 1, places) {
                 return Err(NoPlace(places));
             }
@@ -122,6 +127,16 @@ mod tests {
             let taken: Vec<_> = std::iter::from_fn(|| parking.enter(None, false).ok()).collect();
             assert_eq!(taken.len(), places, "of {connections}");
         }
+    }
+
+    #[test]
+    fn other_limits_apply_to_later_requests() {
+        let parking = Parking::new(6, 6);
+        let places: Vec<_> = std::iter::from_fn(|| parking.enter(None, false).ok()).collect();
+        parking.set_limits(2, 2);
+        assert_eq!((places.len(), parking.enter(None, false).unwrap_err()), (5, NoPlace(1)));
+        parking.set_limits(8, 8);
+        assert!(parking.enter(None, false).is_ok());
     }
 
     #[test]

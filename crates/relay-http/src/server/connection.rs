@@ -14,7 +14,6 @@ use actix_http::error::DispatchError;
 use actix_service::Service;
 use actix_web::HttpResponse;
 use futures_util::future::{Either, select};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
@@ -29,7 +28,9 @@ use crate::connection::stream::Stream;
 use crate::limits::admission::Admission;
 use crate::metrics::Metrics;
 use crate::monotonic;
+use crate::options::Options;
 use crate::server::acceptor::Acceptor;
+use crate::server::dead_peers::notice_dead_peer;
 use crate::server::introduction::Introductions;
 use crate::service::response::ApiResponse;
 
@@ -37,29 +38,26 @@ use crate::service::response::ApiResponse;
 /// this length. An immediate close would cause a reset, and the client could lose the response.
 const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 
-/// When the system begins to ask a silent client whether it is still there, and how often.
-const PROBE_TIME: Duration = Duration::from_secs(60);
-const PROBE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// How long a client may leave bytes or questions without an acknowledgement. It is longer than a
-/// client may take to read anything.
-const DEAD_AFTER: Duration = Duration::from_secs(120);
-
 /// When a connection that owes nothing is looked at again, without need. With a shorter time, many
 /// thousands that wait would keep a processor busy.
 const UNTIMED: Duration = Duration::from_secs(600);
 
 /// The parameters of all connections.
 pub(super) struct ConnectionServer {
-    pub(super) request_timeout: Duration,
-    pub(super) keep_alive: Duration,
-    /// The maximum age of a connection.
-    pub(super) age_max: Duration,
     pub(super) phase: watch::Receiver<DrainPhase>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) introductions: Introductions,
     #[cfg(feature = "tls")]
     pub(super) streams: crate::connection::http2::StreamBudget,
+}
+
+/// The times of one connection, as they were when it began.
+#[derive(Clone, Copy)]
+pub(super) struct ConnectionTimes {
+    request_timeout: Duration,
+    keep_alive: Duration,
+    /// The maximum age.
+    age_max: Duration,
 }
 
 /// The progress of a drain.
@@ -104,13 +102,14 @@ impl ConnectionServer {
         connection: Rc<ConnectionState>,
         admit: Option<impl Fn(IpAddr) -> Admission>,
         protocols: &Protocols<H, C>,
+        times: ConnectionTimes,
     ) where
         H: Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
         C: Fn(Rc<ConnectionState>, Request) -> F,
         F: Future<Output = Option<HttpResponse>>,
     {
-        self.notice_dead_peer(stream.socket());
-        let mut endings = self.endings(acceptor);
+        notice_dead_peer(stream.socket(), times.request_timeout);
+        let mut endings = self.endings(acceptor, times.age_max);
         let has_begun = Cell::new(false);
         let accepted = {
             let accepting = async {
@@ -120,7 +119,7 @@ impl ConnectionServer {
                 has_begun.set(true);
                 acceptor.accept(stream, &connection).await
             };
-            let mut accepting = pin!(timeout(self.request_timeout, accepting));
+            let mut accepting = pin!(timeout(times.request_timeout, accepting));
             std::future::poll_fn(|cx| match endings.poll(cx, &connection) {
                 true => Poll::Ready(None),
                 false => accepting.as_mut().poll(cx).map(|accepted| Some(accepted.ok().flatten())),
@@ -139,9 +138,9 @@ impl ConnectionServer {
         let _counted = counts.opened(protocol);
         if protocol.is_http2() {
             // In a box of its own, so that connections of HTTP/1.1 do not hold its memory.
-            Box::pin(self.serve_http2(stream, &connection, &mut endings, &protocols.call)).await;
+            Box::pin(self.serve_http2(stream, &connection, times, &mut endings, &protocols.call)).await;
         } else {
-            self.serve_http1(stream, connection, &mut endings, &protocols.http1).await;
+            self.serve_http1(stream, connection, times, &mut endings, &protocols.http1).await;
         }
     }
 
@@ -150,6 +149,7 @@ impl ConnectionServer {
         &self,
         stream: Box<dyn Stream>,
         connection: &Rc<ConnectionState>,
+        times: ConnectionTimes,
         endings: &mut Endings,
         call: &C,
     ) where
@@ -158,7 +158,7 @@ impl ConnectionServer {
     {
         connection.set_http2();
         let call = |request| call(Rc::clone(connection), request);
-        let Self { request_timeout, keep_alive, ref streams, .. } = *self;
+        let (ConnectionTimes { request_timeout, keep_alive, .. }, streams) = (times, &self.streams);
         let http2 =
             crate::connection::http2::Http2 { connection, request_timeout, keep_alive, streams, call };
         http2.serve(stream, endings, self.phase(DrainPhase::Draining)).await;
@@ -167,19 +167,28 @@ impl ConnectionServer {
     /// Clients choose HTTP/2 by ALPN, so there is none without TLS.
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_async, reason = "same signature as with TLS")]
-    async fn serve_http2<C>(&self, _: Box<dyn Stream>, _: &Rc<ConnectionState>, _: &mut Endings, _: &C) {}
+    async fn serve_http2<C>(
+        &self,
+        _: Box<dyn Stream>,
+        _: &Rc<ConnectionState>,
+        _: ConnectionTimes,
+        _: &mut Endings,
+        _: &C,
+    ) {
+    }
 
     async fn serve_http1<H>(
         &self,
         stream: Box<dyn Stream>,
         connection: Rc<ConnectionState>,
+        times: ConnectionTimes,
         endings: &mut Endings,
         http1: &H,
     ) where
         H: Service<(ConnectionIo, Option<SocketAddr>), Response = (), Error = DispatchError>,
     {
         let peer = connection.peer();
-        let io = ConnectionIo::new(stream, Rc::clone(&connection), self.request_timeout, self.keep_alive);
+        let io = ConnectionIo::new(stream, Rc::clone(&connection), times.request_timeout, times.keep_alive);
         let end = loop {
             let end = {
                 let dispatcher = http1.call((io.clone(), Some(peer)));
@@ -211,7 +220,7 @@ impl ConnectionServer {
             self.metrics.count_unreadable(code);
         }
         // Another connection may need this slot.
-        let closing = pin!(close(io, final_response, self.request_timeout));
+        let closing = pin!(close(io, final_response, times.request_timeout));
         select(closing, pin!(connection.open().close_requested())).await;
     }
 
@@ -257,21 +266,9 @@ impl ConnectionServer {
         .await
     }
 
-    /// Makes the system end the connection of a client that has vanished without a word, whether it
-    /// owes an acknowledgement or nothing at all. Else a client that waits would keep its place for
-    /// long.
-    fn notice_dead_peer(&self, socket: SockRef<'_>) {
-        let keepalive = TcpKeepalive::new().with_time(PROBE_TIME).with_interval(PROBE_INTERVAL);
-        // Failures are harmless: other limits bound what a dead client holds. A Unix socket cannot
-        // vanish without a word.
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER.max(self.request_timeout.saturating_mul(2))));
-    }
-
     /// The reasons to end a connection that begins now.
-    fn endings(&self, acceptor: &Acceptor) -> Endings {
-        let until = monotonic::after(monotonic::now(), self.age_max);
+    fn endings(&self, acceptor: &Acceptor, age_max: Duration) -> Endings {
+        let until = monotonic::after(monotonic::now(), age_max);
         let endings: [Ending; 3] =
             [self.phase(DrainPhase::Closing), acceptor.client_trust_change(), Box::pin(sleep_until(until))];
         Endings::of(endings)
@@ -302,6 +299,13 @@ impl ConnectionServer {
             }
             alarm.as_mut().reset(deadline.unwrap_or(monotonic::after(now, UNTIMED)));
         }
+    }
+}
+
+impl ConnectionTimes {
+    pub(super) const fn of(options: &Options) -> Self {
+        let Options { request_timeout, keep_alive, connection_age_max: age_max, .. } = *options;
+        Self { request_timeout, keep_alive, age_max }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::service::rate_limit::RateLimiter;
 pub(super) struct Gate {
     policy: Policy,
     clock: Arc<dyn Clock>,
-    has_warned_of_clear_text: AtomicBool,
+    has_warned_of_clear_text: Arc<AtomicBool>,
 }
 
 impl Gate {
@@ -28,8 +28,14 @@ impl Gate {
         Self {
             policy: Policy::new(auth.settings.clone()),
             clock: Arc::clone(&auth.clock),
-            has_warned_of_clear_text: AtomicBool::new(false),
+            has_warned_of_clear_text: Arc::default(),
         }
+    }
+
+    /// The gate by other rules. What was logged once is not logged again.
+    pub(super) fn reloaded(&self, auth: &Auth) -> Self {
+        let has_warned_of_clear_text = Arc::clone(&self.has_warned_of_clear_text);
+        Self { has_warned_of_clear_text, ..Self::new(auth) }
     }
 
     /// The proof in the head of a request.

@@ -56,7 +56,6 @@ pub(super) struct Pages<R> {
     uncounted: Semaphore,
     uncounted_if_crowded: Semaphore,
     parking: Parking,
-    wait_max: Duration,
 }
 
 /// A page, and its share of the budget.
@@ -73,14 +72,7 @@ pub(super) struct Waiting {
 }
 
 impl<R: Relay> Pages<R> {
-    /// A pull may wait for at most `wait_max`.
-    pub(super) fn new(
-        relay: Arc<R>,
-        metrics: Arc<Metrics>,
-        budget: Budget,
-        parking: Parking,
-        wait_max: Duration,
-    ) -> Self {
+    pub(super) fn new(relay: Arc<R>, metrics: Arc<Metrics>, budget: Budget, parking: Parking) -> Self {
         Self {
             relay,
             metrics,
@@ -88,7 +80,6 @@ impl<R: Relay> Pages<R> {
             uncounted: Semaphore::new(UNCOUNTED_PAGES_MAX),
             uncounted_if_crowded: Semaphore::new(UNCOUNTED_PAGES_MAX_IF_CROWDED),
             parking,
-            wait_max,
         }
     }
 
@@ -97,20 +88,21 @@ impl<R: Relay> Pages<R> {
         self.parking.clone()
     }
 
-    /// Reads a page. If there is none and the request wants to wait, registers it.
+    /// Reads a page. If there is none and the request wants to wait, which it may for `wait_max`,
+    /// registers it.
     pub(super) async fn read_or_register(
         &self,
         pull: &Pull,
-        wait: Duration,
+        (wait, wait_max): (Duration, Duration),
         client: &Client,
         connection: &ConnectionState,
     ) -> Result<Result<PageRead, Waiting>, ApiError> {
-        let wait = wait.min(self.wait_max);
+        let wait = wait.min(wait_max);
         if wait.is_zero() {
             return Ok(Ok(self.look(pull, client).await?));
         }
         // Before the first look, so that no arrival is missed.
-        let parked = self.park(&pull.recipient, client, connection);
+        let parked = self.park(&pull.recipient, wait_max, client, connection);
         let read = self.look(pull, client).await?;
         if !read.is_empty() {
             return Ok(Ok(read));
@@ -152,19 +144,21 @@ impl<R: Relay> Pages<R> {
         }
     }
 
-    /// Takes a place for a request that waits for arrivals, and registers it.
+    /// Takes a place for a request that waits for arrivals, and registers it. A pull may wait for
+    /// `wait_max`.
     ///
     /// # Errors
     /// If too many wait already.
     pub(super) fn park(
         &self,
         recipient: &Recipient,
+        wait_max: Duration,
         client: &Client,
         connection: &ConnectionState,
     ) -> Result<(ParkingPlace, Option<Waiter>), Refusal> {
         let place = self.parking.enter(client.address(), connection.is_http2());
-        let place = place.map_err(|NoPlace(limit)| self.refusal(limit))?;
-        let waiter = self.relay.waiter(recipient).map_err(|many| self.refusal(many.limit))?;
+        let place = place.map_err(|NoPlace(limit)| refusal(limit, wait_max))?;
+        let waiter = self.relay.waiter(recipient).map_err(|many| refusal(many.limit, wait_max))?;
         Ok((place, waiter))
     }
 
@@ -190,17 +184,6 @@ impl<R: Relay> Pages<R> {
         let share = self.budget.take(client.address(), page_bytes(&page))?;
         Ok(PageRead { page, share })
     }
-
-    fn refusal(&self, limit: usize) -> Refusal {
-        Refusal {
-            bucket: WAITING_BUCKET,
-            retry_after: RETRY_AFTER,
-            banned: false,
-            ban_began: false,
-            quota: u32::try_from(limit).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
-            window_seconds: u32::try_from(self.wait_max.as_secs()).unwrap_or(u32::MAX).max(1),
-        }
-    }
 }
 
 impl PageRead {
@@ -208,6 +191,17 @@ impl PageRead {
     /// one, if its items are corrupt.
     pub(super) fn is_empty(&self) -> bool {
         self.page.items.is_empty() && self.page.next.is_none()
+    }
+}
+
+fn refusal(limit: usize, wait_max: Duration) -> Refusal {
+    Refusal {
+        bucket: WAITING_BUCKET,
+        retry_after: RETRY_AFTER,
+        banned: false,
+        ban_began: false,
+        quota: u32::try_from(limit).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
+        window_seconds: u32::try_from(wait_max.as_secs()).unwrap_or(u32::MAX).max(1),
     }
 }
 

@@ -7,11 +7,12 @@
 //! line is bounded. A refusal that finds it full ends its connection, and new connections are
 //! bounded too.
 
+mod policies;
 mod slow_down;
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use ipnet::IpNet;
 use relay_auth::{Operation, Owner};
 use relay_core::Recipient;
 use relay_ratelimit::{
-    ByteRate, Connection, Decision, Endpoint as Bucket, Level, Limiter, NameLimiter, PairLimiter, Policy,
-    Refusal, Reservation, Wait,
+    Connection, Decision, Endpoint as Bucket, Level, Limiter, NameLimiter, PairLimiter, Refusal, Reservation,
+    Wait,
 };
 use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
@@ -35,24 +36,22 @@ use crate::limits::waiting_line::{WaitingLine, WaitsFor};
 use crate::monotonic;
 use crate::options::RateLimit;
 use crate::service::client::{Client, Network};
+use crate::service::rate_limit::policies::{Policies, of_recipients};
 use crate::service::rate_limit::slow_down::wait;
-
-/// An address may push as many bytes or items at once as in this many seconds.
-const DEBT_BURST_SECONDS: NonZeroU64 = NonZeroU64::new(16).expect("16 is not zero");
 
 /// The rate limits of all clients.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     options: RateLimit,
-    limiter: Limiter<Network>,
-    names: NameLimiter,
-    recipients: Option<PairLimiter>,
+    limiter: Arc<Limiter<Network>>,
+    names: Arc<NameLimiter>,
+    recipients: Option<Arc<PairLimiter>>,
     push: Bucket,
     pull: Bucket,
     ack: Bucket,
     addresses: AddressBook,
     waiting: WaitingLine,
-    has_warned_of_proxy: AtomicBool,
+    has_warned_of_proxy: Arc<AtomicBool>,
     keys: [u64; 2],
     start: Instant,
 }
@@ -73,42 +72,57 @@ enum Holder<'a> {
 }
 
 impl RateLimiter {
-    pub(super) fn new(options: RateLimit, keys: [u64; 2], start: Instant) -> Self {
-        let mut policy = Policy::new(options.burst, options.per_address_rps);
-        policy.max_wait = options.max_wait;
-        policy.ban = options.ban;
-        policy.ban_threshold = options.ban_threshold;
-        policy.tracked_keys_max = options.tracked_addresses_max;
-        let debt = |per_second: NonZeroU64| ByteRate {
-            per_second,
-            burst: per_second.saturating_mul(DEBT_BURST_SECONDS),
-        };
-        policy.bytes = options.push_bytes_per_second.map(debt);
-        policy.items = options.push_items_per_second.map(debt);
-        let push = policy.add_endpoint_with_debts("push", options.push_rps);
-        let pull = policy.add_endpoint("pull", options.pull_rps);
-        let ack = policy.add_endpoint("ack", options.ack_rps);
-        let recipients = options
-            .push_per_recipient_rps
-            .map(|rps| PairLimiter::new(rps, options.burst, options.tracked_addresses_max));
-        let mut name_policy = Policy::new(options.burst, options.per_name_rps);
-        name_policy.max_wait = options.max_wait;
-        name_policy.ban = options.ban;
-        name_policy.ban_threshold = options.ban_threshold;
-        name_policy.tracked_keys_max = options.tracked_addresses_max;
+    /// `waiting` is the line of requests that wait for this limit.
+    pub(super) fn new(options: RateLimit, waiting: WaitingLine, keys: [u64; 2], start: Instant) -> Self {
+        let Policies { addresses, names, push, pull, ack } = Policies::of(&options);
         Self {
-            names: NameLimiter::new(name_policy, &policy, options.names_per_address),
-            options,
-            limiter: Limiter::new(policy),
-            recipients,
+            names: Arc::new(NameLimiter::new(names, &addresses, options.names_per_address)),
+            limiter: Arc::new(Limiter::new(addresses)),
+            recipients: options.push_per_recipient_rps.map(|rps| Arc::new(of_recipients(&options, rps))),
             push,
             pull,
             ack,
             addresses: AddressBook::new(),
-            waiting: WaitingLine::default(),
-            has_warned_of_proxy: AtomicBool::new(false),
+            waiting,
+            has_warned_of_proxy: Arc::default(),
             keys,
             start,
+            options,
+        }
+    }
+
+    /// The same clients under other options, from now on also for requests that this limiter
+    /// decides. What they have used and their bans stay, within the bounds of the new options. The
+    /// number of tracked addresses and the prefix of IPv6 stay as they are.
+    pub(super) fn reloaded(&self, options: RateLimit) -> Self {
+        let options = RateLimit {
+            ipv6_prefix: self.options.ipv6_prefix,
+            tracked_addresses_max: self.options.tracked_addresses_max,
+            ..options
+        };
+        let now = self.since_start();
+        let Policies { addresses, names, push, pull, ack } = Policies::of(&options);
+        self.names.set_policy(names, &addresses, options.names_per_address, now);
+        self.limiter.set_policy(addresses, now);
+        let recipients = options.push_per_recipient_rps.map(|rps| match &self.recipients {
+            Some(recipients) => {
+                recipients.set_rate(rps, options.burst, now);
+                Arc::clone(recipients)
+            }
+            None => Arc::new(of_recipients(&options, rps)),
+        });
+        Self {
+            options,
+            limiter: Arc::clone(&self.limiter),
+            names: Arc::clone(&self.names),
+            recipients,
+            push,
+            pull,
+            ack,
+            addresses: self.addresses.clone(),
+            waiting: self.waiting.clone(),
+            has_warned_of_proxy: Arc::clone(&self.has_warned_of_proxy),
+            ..*self
         }
     }
 
@@ -268,11 +282,6 @@ impl RateLimiter {
             self.names.withdraw(self.hash_network(key), self.hash(owner.as_bytes()));
         }
         self.limiter.count_refusal(key, self.bucket(operation), self.since_start())
-    }
-
-    /// The line of waiting requests.
-    pub(super) fn waiting(&self) -> WaitingLine {
-        self.waiting.clone()
     }
 
     /// Applies the limit of pushes to one recipient.

@@ -32,7 +32,8 @@ impl<R: Relay> RelayService<R> {
         drop(share);
         self.permit(Operation::Pull, &request.pull.recipient, body).await?;
         let (pages, connection) = (&self.readers.pages, in_flight.connection());
-        match pages.read_or_register(&request.pull, request.wait, body.client(), connection).await? {
+        let wait = (request.wait, self.options.pull_wait_max);
+        match pages.read_or_register(&request.pull, wait, body.client(), connection).await? {
             Ok(PageRead { page, share }) => {
                 let (cursors, recipient) = (&self.options.cursor_key, &request.pull.recipient);
                 let (page, share) =

@@ -30,9 +30,8 @@ use crate::monotonic;
 use crate::service::client::Client;
 use crate::service::pages::{PageRead, arrival, encode};
 use crate::service::panics::panic_message;
-use crate::service::rate_limit::RateLimiter;
 use crate::service::response::Events;
-use crate::service::waits::{Reader, Readers};
+use crate::service::waits::{Reader, Readers, Standing};
 
 /// When a stream tries again that found no memory for a page: soon at first, and later each time.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -44,9 +43,10 @@ const PAGE_INTERVAL: Duration = Duration::from_millis(20);
 /// What all streams share.
 pub(super) struct Streams<R> {
     pub(super) readers: Arc<Readers<R>>,
-    pub(super) rate_limiter: Option<Arc<RateLimiter>>,
     /// The maximum age of a stream.
     pub(super) age_max: Duration,
+    /// How long a pull may wait.
+    pub(super) wait_max: Duration,
 }
 
 /// One stream.
@@ -102,7 +102,8 @@ impl<R: Relay> Streams<R> {
         in_flight: &InFlightRequest,
     ) -> Result<Events, ApiError> {
         let StreamRequest { pull, keepalive } = request;
-        let parked = self.readers.pages.park(&pull.recipient, &reader.client, in_flight.connection());
+        let (pages, wait_max) = (&self.readers.pages, self.wait_max);
+        let parked = pages.park(&pull.recipient, wait_max, &reader.client, in_flight.connection());
         let (place, waiter) = parked.map_err(|refusal| self.readers.pages.refused(refusal))?;
         let subscription = Subscription {
             streams: Arc::clone(self),
@@ -146,8 +147,9 @@ impl<R: Relay> Streams<R> {
     /// Waits until the rate limit allows another page of a long queue. It counts as a pull. A page
     /// that an arrival has caused does not: its push has counted.
     async fn wait_for_turn(&self, client: &Client, connection: &ConnectionState) {
-        let Some(limiter) = &self.rate_limiter else { return };
-        let owner = self.readers.gate.known_owner(Operation::Pull, client, connection.certified_names());
+        let standing = self.readers.standing.load_full();
+        let Standing { gate, rate_limiter: Some(limiter) } = &*standing else { return };
+        let owner = gate.known_owner(Operation::Pull, client, connection.certified_names());
         while let Err(after) = limiter.take_for_page(client, owner.as_ref()) {
             sleep(after).await;
         }

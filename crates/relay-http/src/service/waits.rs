@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -26,6 +27,7 @@ use crate::service::client::Client;
 use crate::service::drain::Drain;
 use crate::service::pages::{PageRead, Pages, Waiting, encode};
 use crate::service::panics::panic_message;
+use crate::service::rate_limit::RateLimiter;
 use crate::service::request_id::RequestId;
 use crate::service::response::ApiResponse;
 
@@ -33,10 +35,16 @@ use crate::service::response::ApiResponse;
 pub(super) struct Readers<R> {
     pub(super) relay: Arc<R>,
     pub(super) pages: Arc<Pages<R>>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) standing: ArcSwap<Standing>,
     pub(super) drain: Arc<Drain>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) cursors: CursorKey,
+}
+
+/// What is asked again for each page, and so has to be what is in force then.
+pub(super) struct Standing {
+    pub(super) gate: Arc<Gate>,
+    pub(super) rate_limiter: Option<Arc<RateLimiter>>,
 }
 
 /// Who reads a queue.
@@ -59,7 +67,8 @@ impl<R: Relay> Readers<R> {
         reader: &Reader,
         connection: &ConnectionState,
     ) -> Result<(), ApiError> {
-        self.gate.may(Operation::Pull, recipient, &reader.client, connection.certified_names())?;
+        let gate = Arc::clone(&self.standing.load().gate);
+        gate.may(Operation::Pull, recipient, &reader.client, connection.certified_names())?;
         Ok(self.relay.permit(Operation::Pull, recipient, reader.authorization.as_deref()).await?)
     }
 

@@ -40,7 +40,8 @@ pub fn check(backup: &Path, watch: OnProgress<'_>) -> Result<(Copied, Vec<PathBu
     for entry in entries {
         let path = backup.join(&entry.name);
         let done_bytes = copied.bytes;
-        let mut advance = |bytes| watch(Progress { done_bytes: done_bytes.saturating_add(bytes), total_bytes });
+        let mut advance =
+            |bytes| watch(Progress { done_bytes: done_bytes.saturating_add(bytes), total_bytes });
         match is_sound(&path, &entry, &mut advance) {
             Some(true) => {}
             Some(false) => corrupt.push(path),

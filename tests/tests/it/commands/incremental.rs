@@ -50,8 +50,8 @@ fn a_backup_shares_unchanged_files_with_its_base_and_needs_nothing_of_it() {
 fn a_damaged_file_is_found_and_never_shared() {
     let (dir, _) = with_two_backups();
     let original = dir.queues("store");
-    let blob = dir.path("b1").read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let blob = blob.filter(|path| path.metadata().unwrap().len() > LARGE_BYTES as u64).next().unwrap();
+    let mut files = dir.path("b1").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let blob = files.find(|path| path.metadata().unwrap().len() > LARGE_BYTES as u64).unwrap();
     let mut bytes = fs::read(&blob).unwrap();
     bytes[LARGE_BYTES / 2] ^= 1;
     // In place: both backups have this file.
@@ -98,12 +98,7 @@ fn a_killed_backup_with_a_base_leaves_the_base_as_it_was() {
     let (dir, _) = with_two_backups();
     let original = dir.queues("store");
     push(&open(&dir.path("store")), [envelope("bob", 3000, LARGE_BYTES)]);
-    dir.run_until_killed(
-        "store",
-        &["backup", "--base", &dir.text("b2")],
-        "b3",
-        super::LIMIT_BYTES,
-    );
+    dir.run_until_killed("store", &["backup", "--base", &dir.text("b2")], "b3", super::LIMIT_BYTES);
     assert!(dir.fails("other", &["restore"], "b3").contains("b3 holds no complete backup"));
     dir.succeeds("store", &["backup", "--base", &dir.text("b2")], "b3");
     for backup in ["b1", "b2", "b3"] {
