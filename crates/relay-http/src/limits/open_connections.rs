@@ -76,10 +76,12 @@ impl OpenConnections {
         self.0.max.store(max, Ordering::Relaxed);
         self.0.per_address_max.store(per_address_max, Ordering::Relaxed);
         let slots = self.slots();
-        let mut total = slots.open.len();
+        // Those that were asked to close before make room as well.
+        let stays = |slot: &&Arc<Slot>| !slot.is_close_requested.load(Ordering::Relaxed);
+        let mut total = slots.open.values().filter(stays).count();
         let mut of_addresses: HashMap<*const AddressUse, usize> = HashMap::new();
-        for slot in slots.open.values().filter_map(|slot| slot.address.get()) {
-            *of_addresses.entry(Arc::as_ptr(slot.usage())).or_default() += 1;
+        for address in slots.open.values().filter(stays).filter_map(|slot| slot.address.get()) {
+            *of_addresses.entry(Arc::as_ptr(address.usage())).or_default() += 1;
         }
         let mut quiet: Vec<_> = slots.open.values().filter(|slot| slot.is_candidate(None)).collect();
         quiet.sort_by_key(|slot| slot.quiet_since_ms.load(Ordering::Relaxed));
