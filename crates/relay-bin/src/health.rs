@@ -5,7 +5,7 @@
 //! Otherwise it asks where clients connect.
 
 #[cfg(feature = "tls")]
-mod pinned;
+mod tls;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -57,8 +57,8 @@ pub(crate) enum HealthError {
 pub(crate) enum Target {
     /// HTTP in clear text.
     Http(String),
-    /// HTTPS, with the certificate in this file.
-    Https(String, PathBuf),
+    /// HTTPS, with whatever certificate.
+    Https(String),
     /// HTTP over a Unix socket.
     Unix(PathBuf),
 }
@@ -104,7 +104,7 @@ impl Target {
                 (Mode::Tls, Some(tls)) if tls.client_ca_pem_path.is_some() => {
                     unknown("it requires certificates of its clients")
                 }
-                (Mode::Tls, Some(tls)) => Ok(Self::Https(address.to_owned(), tls.cert_pem_path)),
+                (Mode::Tls, Some(_)) => Ok(Self::Https(address.to_owned())),
                 (Mode::Http, _) | (Mode::Tls, None) => Ok(Self::Http(address.to_owned())),
             },
             Ok(ListenAddress::Systemd(_)) => unknown("the service manager chooses its address"),
@@ -118,7 +118,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(address) => write!(f, "http://{address}"),
-            Self::Https(address, _) => write!(f, "https://{address}"),
+            Self::Https(address) => write!(f, "https://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -134,9 +134,7 @@ fn ask(target: &Target, path: &str) -> io::Result<Vec<u8>> {
     match target {
         Target::Http(address) => exchange(connect(address)?, path),
         #[cfg(feature = "tls")]
-        Target::Https(address, certificate) => {
-            exchange(pinned::connect(connect(address)?, certificate)?, path)
-        }
+        Target::Https(address) => exchange(tls::connect(connect(address)?)?, path),
         #[cfg(not(feature = "tls"))]
         Target::Https(..) => Err(io::ErrorKind::Unsupported.into()),
         Target::Unix(path_of_socket) => ask_socket(path_of_socket, path),
@@ -228,7 +226,7 @@ mod tests {
     #[test]
     fn the_admin_address_comes_first() {
         let http = |address: &str| Ok(Target::Http(address.to_owned()));
-        let https = || Ok(Target::Https("[::]:443".to_owned(), "cert.pem".into()));
+        let https = || Ok(Target::Https("[::]:443".to_owned()));
         assert_eq!(target("[::]:443", "0.0.0.0:7001", certificate(None)), http("0.0.0.0:7001"));
         assert_eq!(target("[::]:443", "", certificate(None)), https());
         assert_eq!(target("[::]:443", "127.0.0.1:0", certificate(None)), https());

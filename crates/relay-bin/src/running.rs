@@ -199,7 +199,7 @@ fn run<R: Relay, S: Future<Output = ()> + Send + 'static>(
     stop: S,
     control: ControlPlan<R>,
 ) -> Result<impl Future<Output = (Result<(), RelayError>, ControlEnd)> + Send + use<R, S>, RelayError> {
-    let Listeners { public, is_loopback, admin, files, base_url } = listeners;
+    let Listeners { public, admin, files, base_url } = listeners;
     let metrics = Arc::new(Metrics::default());
     let issuer_file = IssuerFile::load(&config.auth)?;
     let issuer = issuer_file.as_ref().map(IssuerFile::issuer);
@@ -217,7 +217,7 @@ fn run<R: Relay, S: Future<Output = ()> + Send + 'static>(
     let ready = readiness(&store);
     let options = move |config: &RelayConfig| relay_http::Options {
         liveness: liveness.clone(),
-        ..wiring::http_options(config, is_loopback, cursor_key.clone(), ready.clone(), issuer.clone())
+        ..wiring::http_options(config, cursor_key.clone(), ready.clone(), issuer.clone())
     };
     let (relay, public_options) = (Arc::clone(&store), options(config));
     let public = relay_http::serve_reloadable(public, relay, public_options, metrics, stop);
@@ -312,14 +312,7 @@ fn readiness<R: Relay>(store: &Arc<DeferredStore<R>>) -> Readiness {
 
 /// What the program observes of this relay, as long as its store exists.
 fn monitor<R: Relay>(store: &Arc<DeferredStore<R>>, metrics: &Arc<Metrics>, liveness: &Liveness) -> Monitor {
-    let weak = Arc::downgrade(store);
-    Monitor {
-        readiness: readiness(store),
-        metrics: Arc::clone(metrics),
-        liveness: liveness.clone(),
-        // It takes the locks of the store, and waits for no disk and no other server.
-        ask_store: Arc::new(move || drop(weak.upgrade().map(|store| store.figures()))),
-    }
+    Monitor { readiness: readiness(store), metrics: Arc::clone(metrics), liveness: liveness.clone() }
 }
 
 /// Serves operators. Without a listener, the future never resolves.

@@ -1,6 +1,7 @@
 //! Tells the service manager about the life of the relay, as sd_notify(3) of systemd specifies:
 //! that it is ready, reloads or stops, how it is, and that it still works. Without a service
-//! manager, it does nothing. A message that cannot be sent never stops the relay.
+//! manager, it does nothing. A message that cannot be sent never stops the relay: nothing waits for
+//! the manager, and what it has to know is sent again later.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -21,8 +22,8 @@ const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 /// How often the status is compared with the one that was sent last.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The longest time that a message may take if the manager does not read.
-const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// When a message is sent again that the manager did not take.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service manager that has started this process, if there is one.
 #[derive(Default)]
@@ -30,9 +31,17 @@ pub(crate) struct ServiceManager {
     socket: Option<SocketAddr>,
     /// The manager ends the relay after this time without a sign of life.
     watchdog: Option<Duration>,
-    phase: Mutex<Phase>,
+    life: Mutex<Life>,
     phase_changed: Notify,
     has_failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Life {
+    phase: Phase,
+    /// The messages about phases that the manager has not taken yet, in their order. At most four:
+    /// ready, reloading, ready again, stopping.
+    owed: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +92,7 @@ impl ServiceManager {
     /// Shows the status of the relay, and gives signs of life while it works. Never resolves.
     pub(crate) async fn watch(&self, monitor: oneshot::Receiver<Monitor>) {
         if self.socket.is_some() {
-            self.notify(&[NotifyState::Status("starting")]);
+            self.notify(&message(&[NotifyState::Status("starting")]));
             if let Ok(monitor) = monitor.await {
                 tokio::join!(
                     self.show_status(&monitor),
@@ -97,51 +106,74 @@ impl ServiceManager {
     async fn show_status(&self, monitor: &Monitor) {
         let mut last = String::new();
         loop {
-            let phase = *self.phase();
+            let phase = self.life().phase;
             let status = status(phase, monitor.readiness(), monitor.open_connections());
-            if status != last {
-                self.notify(&[NotifyState::Status(&status)]);
+            let is_told =
+                self.pay() && (status == last || self.notify(&message(&[NotifyState::Status(&status)])));
+            if is_told {
                 last = status;
             }
             // Either result is a reason to look again.
-            let _ = timeout(STATUS_INTERVAL, self.phase_changed.notified()).await;
+            let interval = if is_told { STATUS_INTERVAL } else { RETRY_INTERVAL };
+            let _ = timeout(interval, self.phase_changed.notified()).await;
         }
     }
 
     /// Gives a sign of life twice in the time of the watchdog, each after `answers` has resolved to
-    /// true. So there is none while it does not resolve.
+    /// true. So there is none while it does not resolve, and none before the manager knows that the
+    /// relay is ready.
     async fn feed_watchdog(&self, answers: impl AsyncFn() -> bool) {
         let Some(watchdog) = self.watchdog else { return };
         loop {
-            if answers().await {
-                self.notify(&[NotifyState::Watchdog]);
+            if answers().await && self.life().phase != Phase::Starting && self.pay() {
+                self.notify(&message(&[NotifyState::Watchdog]));
             }
             sleep((watchdog / 2).max(Duration::from_millis(1))).await;
         }
     }
 
     /// Enters a phase from one of `before`, with a message.
-    fn change(&self, before: &[Phase], after: Phase, message: &[NotifyState<'_>]) {
-        let mut phase = self.phase();
-        if before.contains(&phase) {
-            *phase = after;
-            // Under the lock, so that messages have the order of the phases.
-            self.notify(message);
-            self.phase_changed.notify_one();
+    fn change(&self, before: &[Phase], after: Phase, states: &[NotifyState<'_>]) {
+        let mut life = self.life();
+        if !before.contains(&life.phase) {
+            return;
         }
+        life.phase = after;
+        if after == Phase::Reloading {
+            // An earlier reload that the manager does not know of has no meaning any more.
+            let earlier = life.owed.iter().position(|owed| owed.starts_with("RELOADING=1"));
+            life.owed.truncate(earlier.unwrap_or(usize::MAX));
+        }
+        life.owed.push(message(states));
+        drop(life);
+        self.pay();
+        self.phase_changed.notify_one();
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sends what is owed. Returns false if the manager does not take it now.
+    fn pay(&self) -> bool {
+        // Under the lock, so that messages have the order of the phases.
+        let mut life = self.life();
+        let refused = life.owed.iter().position(|owed| !self.notify(owed));
+        let sent = refused.unwrap_or(life.owed.len());
+        life.owed.drain(..sent);
+        life.owed.is_empty()
     }
 
-    fn notify(&self, message: &[NotifyState<'_>]) {
-        let Some(socket) = &self.socket else { return };
-        if let Err(error) = send(socket, message)
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the manager has taken the message, or there is none. Never waits.
+    fn notify(&self, message: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        let sent = send(socket, message);
+        if let Err(error) = &sent
             && !self.has_failed.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(%error, "the service manager cannot be notified; the relay goes on without it");
+            tracing::warn!(%error, "the service manager cannot be notified; the relay goes on, and tries again");
         }
+        sent.is_ok()
     }
 }
 
@@ -159,12 +191,15 @@ fn parse(name: &str) -> io::Result<SocketAddr> {
     }
 }
 
+fn message(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
+}
+
 /// The crate's own function takes no abstract names, and waits for a manager that does not read.
-fn send(socket: &SocketAddr, message: &[NotifyState<'_>]) -> io::Result<()> {
-    let lines: String = message.iter().map(|state| format!("{state}\n")).collect();
+fn send(socket: &SocketAddr, message: &str) -> io::Result<()> {
     let sender = UnixDatagram::unbound()?;
-    sender.set_write_timeout(Some(SEND_TIMEOUT))?;
-    sender.send_to_addr(lines.as_bytes(), socket).map(drop)
+    sender.set_nonblocking(true)?;
+    sender.send_to_addr(message.as_bytes(), socket).map(drop)
 }
 
 fn status(phase: Phase, readiness: Result<(), Unready>, connections: usize) -> String {
@@ -222,6 +257,8 @@ mod tests {
                 _ => pending().await,
             }
         };
+        manager.ready();
+        assert_eq!(received(&receiver), ["READY=1\n"]);
         let fed = timeout(Duration::from_secs(3600), manager.feed_watchdog(answers)).await;
         assert!(fed.is_err());
         assert_eq!((asked.get(), received(&receiver)), (4, vec!["WATCHDOG=1\n".to_owned(); 2]));
@@ -233,10 +270,35 @@ mod tests {
         for (watchdog, signs) in [(Duration::from_secs(20), 10), (Duration::from_secs(200), 1)] {
             let directory = tempfile::tempdir_in(directory.path()).unwrap();
             let (manager, receiver) = manager(&directory, watchdog);
-            let feeding = manager.feed_watchdog(async || true);
-            assert!(timeout(Duration::from_secs(99), feeding).await.is_err());
+            let feed = async || {
+                timeout(Duration::from_secs(99), manager.feed_watchdog(async || true)).await.is_err()
+            };
+            assert!(feed().await);
+            assert_eq!(received(&receiver), Vec::<String>::new(), "the relay is not ready");
+            manager.ready();
+            assert_eq!(received(&receiver), ["READY=1\n"]);
+            assert!(feed().await);
             assert_eq!(received(&receiver).len(), signs);
         }
+    }
+
+    #[test]
+    fn what_the_manager_does_not_take_is_sent_again_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let (manager, receiver) = manager(&directory, Duration::ZERO);
+        while manager.notify("X") {}
+        manager.ready();
+        for number in 0..3 {
+            let reloading = format!("RELOADING=1\nMONOTONIC_USEC={number}");
+            manager.change(&[Phase::Serving], Phase::Reloading, &[NotifyState::Custom(&reloading)]);
+            manager.change(&[Phase::Reloading], Phase::Serving, &[NotifyState::Ready]);
+        }
+        manager.stopping();
+        assert!(received(&receiver).iter().all(|message| message == "X"));
+        assert!(manager.pay());
+        let expected = ["READY=1\n", "RELOADING=1\nMONOTONIC_USEC=2\n", "READY=1\n", "STOPPING=1\n"];
+        assert_eq!(received(&receiver), expected);
+        assert!(manager.pay() && received(&receiver).is_empty());
     }
 
     #[test]

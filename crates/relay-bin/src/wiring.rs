@@ -70,10 +70,8 @@ pub(crate) fn key_path(config: &RelayConfig) -> PathBuf {
     configured_key_path(config).unwrap_or_else(|| config.storage.path.join(key_file::FILE_NAME))
 }
 
-/// `is_loopback`: whether clients connect over TCP, and only from this machine.
 pub(crate) fn http_options(
     config: &RelayConfig,
-    is_loopback: bool,
     cursor_key: CursorKey,
     readiness: Readiness,
     issuer: Option<Issuer>,
@@ -93,19 +91,34 @@ pub(crate) fn http_options(
         public_stats: config.server.public_stats,
         cursor_key,
         readiness,
-        access_log: (config.log.access == AccessLog::On).then_some(match config.log.access_addresses {
-            AccessAddresses::Truncated => relay_http::AccessAddresses::Truncated,
-            AccessAddresses::Full => relay_http::AccessAddresses::Full,
-        }),
+        access_log: access_log(config),
+        allowed_hosts: public_hosts(config, false),
+        loopback_hosts: public_hosts(config, true),
         liveness: Liveness::default(),
-        // A proxy may use any name for the relay. So without configured names, the check applies to
-        // browsers only.
-        allowed_hosts: match config.server.allowed_hosts.as_slice() {
-            [] => allowed_hosts(&[], is_loopback).of_browsers(),
-            names => allowed_hosts(names, is_loopback),
-        },
         allowed_origins: config.cors.allowed_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
         auth: Auth { settings: auth_settings(&config.auth, issuer), clock: Arc::new(SystemClock) },
+    }
+}
+
+fn access_log(config: &RelayConfig) -> Option<relay_http::AccessLog> {
+    (config.log.access == AccessLog::On).then(|| relay_http::AccessLog {
+        addresses: match config.log.access_addresses {
+            AccessAddresses::Truncated => relay_http::AccessAddresses::Truncated,
+            AccessAddresses::Full => relay_http::AccessAddresses::Full,
+        },
+        // They name the clients, also without a rate limit.
+        trusted_proxies: peers(&config.rate_limit.trusted_proxies),
+    })
+}
+
+/// The host names of a listener. `is_loopback`: whether its clients connect over TCP, and only from
+/// this machine.
+fn public_hosts(config: &RelayConfig, is_loopback: bool) -> AllowedHosts {
+    match config.server.allowed_hosts.as_slice() {
+        // A proxy may use any name for the relay. So without configured names, the check applies to
+        // browsers only.
+        [] => allowed_hosts(&[], is_loopback).of_browsers(),
+        names => allowed_hosts(names, is_loopback),
     }
 }
 

@@ -125,21 +125,37 @@ mod tests {
 
     use super::*;
 
-    /// The second connection waits until the first one, which says nothing, is cut.
-    #[tokio::test]
-    async fn silent_connections_are_few_and_short() {
+    async fn served(connections: usize, lasting: Duration) -> SocketAddr {
         let (listener, address) = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let bounds = Bounds { connections: 1, lasting: Duration::from_millis(100) };
-        tokio::spawn(serve(listener, address.to_string().into(), bounds));
-        let mut silent = TcpStream::connect(address).await.unwrap();
+        tokio::spawn(serve(listener, address.to_string().into(), Bounds { connections, lasting }));
+        address
+    }
+
+    #[tokio::test]
+    async fn silent_connections_are_cut() {
+        let address = served(1, Duration::from_millis(1)).await;
+        for _ in 0..2 {
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            // Gone, whether by an end or by a reset.
+            assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
+        }
+    }
+
+    /// The second connection waits until the first one is gone.
+    #[tokio::test]
+    async fn connections_are_few() {
+        let address = served(1, Duration::from_secs(3600)).await;
+        let silent = TcpStream::connect(address).await.unwrap();
         let mut asking = TcpStream::connect(address).await.unwrap();
         asking.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
+        {
+            let early = asking.read_to_string(&mut answer);
+            assert!(tokio::time::timeout(Duration::from_millis(1), early).await.is_err());
+        }
+        drop(silent);
         asking.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("</html>\n"), "{answer}");
-        let mut byte = [0];
-        let cut = silent.read(&mut byte);
-        assert_eq!(tokio::time::timeout(Duration::ZERO, cut).await.unwrap().unwrap(), 0);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub use limits::cross_site::{AllowedHosts, Origin};
 pub use limits::peer::Peers;
 pub use liveness::Liveness;
 pub use metrics::{Metric, MetricKind, Metrics};
-pub use options::{AccessAddresses, Auth, Options, RateLimit, Transport};
+pub use options::{AccessAddresses, AccessLog, Auth, Options, RateLimit, Transport};
 pub use readiness::{Readiness, Unready};
 pub use server::admin::{AdminOptions, serve_admin};
 pub use server::{Listener, ListeningSocket, Reload, serve, serve_reloadable};

@@ -63,7 +63,7 @@ pub struct Metrics {
     /// By `reason`.
     refused_connections: Family<[Label; 1], Counter>,
     /// Its members, in the order of [`WhyRefused::ALL`].
-    refused_counters: [Counter; 3],
+    refused_counters: [Counter; 4],
     connections: ConnectionCounts,
     /// Set when the server starts.
     gauge_sources: OnceLock<GaugeSources>,

@@ -54,12 +54,14 @@ pub struct Options {
     pub cursor_key: CursorKey,
     /// What `/ready` reports, unless the server is draining.
     pub readiness: Readiness,
-    /// Whether each request is logged, and how addresses are shown; `None` logs none.
-    pub access_log: Option<AccessAddresses>,
+    /// How each request is logged; `None` logs none.
+    pub access_log: Option<AccessLog>,
     /// Gets the threads of the server.
     pub liveness: Liveness,
-    /// The host names that requests may use.
+    /// The host names that requests may use, except on loopback.
     pub allowed_hosts: AllowedHosts,
+    /// The host names that requests may use on TCP addresses that are loopback.
+    pub loopback_hosts: AllowedHosts,
     /// The other sites whose web pages may send requests.
     pub allowed_origins: Vec<Origin>,
     /// Who may read and who may send.
@@ -73,6 +75,15 @@ pub struct Auth {
     pub settings: relay_auth::Settings,
     /// The clock that tokens are checked against.
     pub clock: Arc<dyn Clock>,
+}
+
+/// The access log.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// How it shows the addresses of clients.
+    pub addresses: AccessAddresses,
+    /// The proxies whose `X-Forwarded-For` or `Forwarded` names the client.
+    pub trusted_proxies: Peers,
 }
 
 /// How the access log shows the addresses of clients.

@@ -62,8 +62,8 @@ use crate::service::{Handled, RelayService};
 struct ServerState<R> {
     service: ArcSwap<RelayService<R>>,
     connections: ConnectionServer,
-    /// One of each listener.
-    acceptors: Vec<Acceptor>,
+    /// One of each listener, and whether its clients connect over TCP from this machine only.
+    acceptors: Vec<(Acceptor, bool)>,
     requests: InFlight,
     access_log: Option<AccessAddresses>,
     open: OpenConnections,
@@ -132,13 +132,13 @@ pub fn serve_reloadable<R: Relay>(
     let (alive, mut all_dropped) = mpsc::channel(1);
     let (phase_sender, phase) = watch::channel(DrainPhase::Serving);
     let filter_metrics = Arc::clone(&metrics);
-    let (mut sockets, mut transports) = (Vec::new(), Vec::new());
+    let (mut sockets, mut acceptors) = (Vec::new(), Vec::new());
     for Listener { socket, transport, proxy_protocol } in listeners {
         socket.set_nonblocking()?;
+        acceptors.push((Acceptor::from(transport), socket.is_loopback()));
         sockets.push((socket, proxy_protocol));
-        transports.push(transport);
     }
-    let shared = Arc::new(ServerState::new(relay, options, transports, metrics, phase, alive));
+    let shared = Arc::new(ServerState::new(relay, options, acceptors, metrics, phase, alive));
     let server = Arc::downgrade(&shared);
     let reload = Reload::new(move |options| {
         if let Some(server) = server.upgrade() {
@@ -215,9 +215,9 @@ async fn connection_handler<R: Relay>(
             let AcceptedConnection { socket, peer, open, is_shut_out, listener, has_proxy_header } = accepted;
             // On an error, the socket is already unusable.
             if let Ok(stream) = socket.into_stream()
-                && let Some(acceptor) = shared.acceptors.get(listener)
+                && let Some((acceptor, is_loopback)) = shared.acceptors.get(listener)
             {
-                let connection = ConnectionState::new(peer, open, is_shut_out);
+                let connection = ConnectionState::new(peer, open, is_shut_out, *is_loopback);
                 let admit = |client: IpAddr| shared.service.load().admit_connection(client);
                 let admit = has_proxy_header.then_some(admit);
                 let times = ConnectionTimes::of(shared.service.load().options());
@@ -244,7 +244,7 @@ impl<R: Relay> ServerState<R> {
     fn new(
         relay: Arc<R>,
         options: Options,
-        transports: Vec<Transport>,
+        acceptors: Vec<(Acceptor, bool)>,
         metrics: Arc<Metrics>,
         phase: watch::Receiver<DrainPhase>,
         alive: mpsc::Sender<()>,
@@ -260,9 +260,8 @@ impl<R: Relay> ServerState<R> {
         let (max, per_address_max) =
             (options.connections_max.get(), options.connections_per_address_max.get());
         let open = OpenConnections::new(max, per_address_max, now);
-        let access_log = options.access_log;
+        let access_log = options.access_log.as_ref().map(|log| log.addresses);
         let service = RelayService::new(relay, Arc::clone(&metrics), options);
-        let acceptors = transports.into_iter().map(Acceptor::from).collect();
         let requests = InFlight::default();
         metrics.set_gauge_sources(GaugeSources {
             started: now,

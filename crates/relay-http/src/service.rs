@@ -43,6 +43,7 @@ use crate::api::{AckResponse, HealthResponse, ReadyResponse, StatsResponse, deco
 use crate::connection::in_flight_request::InFlightRequest;
 use crate::limits::admission::Admission;
 use crate::limits::cross_site;
+use crate::limits::forwarded::client_address;
 use crate::limits::memory_budget::Budget;
 use crate::limits::parking::Parking;
 use crate::limits::waiting_line::WaitingLine;
@@ -137,10 +138,9 @@ impl<R: Relay> RelayService<R> {
         let timer = self.metrics.request_began(route.endpoint(), monotonic::now());
         let request = self.request_ids.id(head.headers());
         let span = tracing::debug_span!("request", %request, endpoint = route.endpoint().map(Endpoint::path));
-        if let Some(access) = in_flight.access() {
+        if let (Some(access), Some(log)) = (in_flight.access(), &self.options.access_log) {
             let peer = in_flight.connection().peer().ip();
-            let address = self.rate_limiter.as_ref().map(|limiter| limiter.address(peer, head.headers()));
-            access.identify(address.unwrap_or(peer), request.as_u128());
+            access.identify(client_address(peer, head.headers(), &log.trusted_proxies), request.as_u128());
         }
         let client = match &self.rate_limiter {
             Some(limiter) => limiter.client(in_flight.connection(), head.headers()),
@@ -189,7 +189,8 @@ impl<R: Relay> RelayService<R> {
         level: &mut Option<Level>,
     ) -> Result<ApiResponse, ApiError> {
         self.refuse_if_draining(route)?;
-        let Options { allowed_origins, allowed_hosts, .. } = &self.options;
+        let Options { allowed_origins, allowed_hosts, loopback_hosts, .. } = &self.options;
+        let allowed_hosts = if in_flight.connection().is_loopback() { loopback_hosts } else { allowed_hosts };
         if let Err(error) = cross_site::check(&head.uri, head.headers(), allowed_origins, allowed_hosts) {
             self.slow_down_foreign(body.client(), in_flight).await?;
             return Err(error.into());

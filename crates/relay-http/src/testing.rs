@@ -40,6 +40,7 @@ pub fn options() -> Options {
         access_log: None,
         liveness: Liveness::default(),
         allowed_hosts: AllowedHosts::any(),
+        loopback_hosts: AllowedHosts::any(),
         allowed_origins: Vec::new(),
         auth: Auth { settings: relay_auth::Settings::default(), clock: Arc::new(ManualClock::new()) },
     }

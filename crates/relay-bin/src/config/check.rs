@@ -11,7 +11,9 @@ use std::path::Path;
 
 use relay_http::{AllowedHosts, Origin};
 
-use self::warnings::{warn_of_exposure, warn_of_inflight_bytes, warn_of_limits, warn_of_rates};
+use self::warnings::{
+    warn_of_exposure, warn_of_inflight_bytes, warn_of_limits, warn_of_proxies, warn_of_rates,
+};
 use super::address::{check_host_and_port, is_loopback};
 use super::error::Problem;
 use super::keys::{self, Kind};
@@ -77,6 +79,7 @@ pub(super) fn examine(config: &RelayConfig, build: Build) -> Findings {
     warn_of_exposure(config, &mut findings);
     warn_of_limits(&config.relay, &mut findings);
     warn_of_inflight_bytes(config, &mut findings);
+    warn_of_proxies(config, &mut findings);
     warn_of_rates(&config.rate_limit, &mut findings);
     findings
 }

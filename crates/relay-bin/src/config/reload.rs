@@ -145,15 +145,15 @@ mod tests {
         let seen = |config: &RelayConfig| {
             let ready = relay_http::Readiness::new(|| Ok(()));
             let key = relay_http::CursorKey::random().unwrap();
-            let options = crate::wiring::http_options(config, true, key, ready, None);
+            let options = crate::wiring::http_options(config, key, ready, None);
             let debug = |part: &dyn fmt::Debug| format!("{part:?}");
-            let relay_http::Options { limits, rate_limit, allowed_hosts, allowed_origins, auth, .. } =
-                &options;
+            let relay_http::Options { limits, rate_limit, allowed_origins, auth, .. } = &options;
+            let hosts = (&options.allowed_hosts, &options.loopback_hosts);
             let numbers =
                 (options.batch_bytes_max, options.connections_max, options.connections_per_address_max);
             let times = (options.connection_age_max, options.request_timeout, options.keep_alive);
             [
-                debug(&(limits, rate_limit, allowed_hosts, allowed_origins, auth, numbers, times)),
+                debug(&(limits, rate_limit, hosts, allowed_origins, auth, numbers, times)),
                 debug(&(options.pull_wait_max, options.drain, options.public_stats)),
                 debug(&config.relay.gc_interval_seconds),
             ]

@@ -23,8 +23,6 @@ pub(super) type Bound = (TcpListener, SocketAddr);
 /// The bound addresses, and how clients connect.
 pub(super) struct Listeners {
     pub(super) public: Vec<Listener>,
-    /// Whether clients connect over TCP, and only from this machine.
-    pub(super) is_loopback: bool,
     /// `None` if `admin.address` is empty.
     pub(super) admin: Option<Bound>,
     /// The URL for clients, or `unix:` and the path of the socket.
@@ -80,20 +78,17 @@ impl Listeners {
             files.add(opened.files);
             let proxy_protocol = wiring::peers(&listener.proxy_protocol);
             public.extend(opened.sockets.into_iter().map(|socket| Listener {
-                socket,
                 transport: transport.clone(),
                 proxy_protocol: proxy_protocol.clone(),
+                socket,
             }));
         }
         passed.all_are_taken().map_err(RelayError::PassedSockets)?;
         let admin = bind_admin(&config.admin.address).await?;
-        let addresses: Vec<_> = public.iter().filter_map(|listener| tcp_address(&listener.socket)).collect();
-        let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
         if urls.len() > 1 {
             tracing::info!(urls = urls.join(" "), "listening on several addresses");
         }
         Ok(Self {
-            is_loopback: !addresses.is_empty() && addresses.iter().all(is_loopback),
             public,
             admin,
             // `validate` has refused a relay that listens nowhere.

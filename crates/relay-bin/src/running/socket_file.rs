@@ -1,22 +1,20 @@
 //! A Unix socket in the file system: made with its permissions, in place of one that a killed relay
 //! has left behind, and removed at the end. A socket on which another process listens is never
-//! replaced.
+//! replaced. A lock file beside the socket, `.NAME.lock`, decides between two relays; it stays.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
-
-/// Several relays of one process have different temporary names.
-static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The file of a listening socket. Dropping this removes it, unless it has been replaced.
 #[derive(Debug)]
@@ -29,22 +27,17 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// Listens on `path`, which then has the permissions `mode`.
     pub(super) fn listen(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, Self)> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
         // The socket gets its name when it has its permissions and listens. So nobody connects
         // earlier, and no other relay takes it for one that was left behind.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed) % 100;
-        let temporary = directory.join(format!(".{}-{number}", std::process::id()));
-        let temporary = Temporary::new(temporary)?;
         let socket = unix_socket()?;
-        bind(&socket, &SocketAddrUnix::new(&temporary.0)?)?;
+        let temporary = Temporary::bind(&socket, beside(path, random_name()?))?;
         fs::set_permissions(&temporary.0, fs::Permissions::from_mode(mode))?;
         listen(&socket, backlog)?;
         let metadata = fs::symlink_metadata(&temporary.0)?;
         match fs::hard_link(&temporary.0, path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // One relay at a time decides about a socket that was left behind.
-                let directory = File::open(directory)?;
-                flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+                let _lock = lock(path)?;
                 check_left_behind(path)?;
                 fs::rename(&temporary.0, path)?;
             }
@@ -57,6 +50,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // A relay that has the lock is about to replace the socket.
+        let Ok(_lock) = lock(&self.path) else { return };
         let is_own = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
             drop(fs::remove_file(&self.path));
@@ -68,11 +63,10 @@ impl Drop for SocketFile {
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn new(path: PathBuf) -> io::Result<Self> {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(Self(path)),
-        }
+    /// Fails if there is such a file.
+    fn bind(socket: &OwnedFd, path: PathBuf) -> io::Result<Self> {
+        bind(socket, &SocketAddrUnix::new(&path)?)?;
+        Ok(Self(path))
     }
 }
 
@@ -81,6 +75,39 @@ impl Drop for Temporary {
         // It is gone if it was renamed.
         drop(fs::remove_file(&self.0));
     }
+}
+
+/// A path in the same directory.
+fn beside(path: &Path, name: impl AsRef<Path>) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).join(name)
+}
+
+/// A name that nobody can guess and prepare.
+fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().fold(".".to_owned(), |name, byte| format!("{name}{byte:02x}")))
+}
+
+/// Holds the lock of the socket at `path` until the result is dropped.
+fn lock(path: &Path) -> io::Result<OwnedFd> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".lock");
+    let file = beside(path, name);
+    let failed = |error: Errno| {
+        let why = match error {
+            Errno::WOULDBLOCK => "another relay is replacing this socket".to_owned(),
+            error => io::Error::from(error).to_string(),
+        };
+        let kind = io::Error::from(error).kind();
+        io::Error::new(kind, format!("cannot lock {}: {why}", file.display()))
+    };
+    // Only its owner may open it, so nobody else can hold the lock.
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = open(&file, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
+    Ok(lock)
 }
 
 /// # Errors
@@ -99,7 +126,7 @@ fn check_left_behind(path: &Path) -> io::Result<()> {
     }
 }
 
-fn unix_socket() -> rustix::io::Result<rustix::fd::OwnedFd> {
+fn unix_socket() -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
@@ -111,6 +138,39 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    const LOCK: &str = ".relay.sock.lock";
+
+    /// The sorted names in a directory.
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_lock_belongs_to_the_relay_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, file) = (directory.path().join("relay.sock"), directory.path().join(LOCK));
+        drop(UnixListener::bind(&path).unwrap());
+        // A lock on the directory, which others may be able to read, changes nothing.
+        let read = fs::File::open(directory.path()).unwrap();
+        flock(&read, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(listen_on(&path).unwrap());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+
+        drop(UnixListener::bind(&path).unwrap());
+        let held = lock(&path).unwrap();
+        let expected = format!("cannot lock {}: another relay is replacing this socket", file.display());
+        assert_eq!(listen_on(&path).unwrap_err().to_string(), expected);
+        drop(held);
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("other"), &file).unwrap();
+        assert!(listen_on(&path).is_err());
+        assert_eq!(names(directory.path()), [LOCK, "relay.sock"], "the link is not followed");
+    }
 
     fn listen_on(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         SocketFile::listen(path, 0o640, 8)
@@ -124,9 +184,9 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         drop(UnixStream::connect(&path).unwrap());
         assert!(listener.accept().is_ok(), "the connection waits already");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other name is left");
+        assert_eq!(names(directory.path()), ["relay.sock"]);
         drop((listener, file));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert_eq!(names(directory.path()), [LOCK]);
     }
 
     #[test]
@@ -136,7 +196,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let (_listener, _file) = listen_on(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other name is left");
+        assert_eq!(names(directory.path()), [LOCK, "relay.sock"]);
     }
 
     #[test]
@@ -150,7 +210,7 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert_eq!(listen_on(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"mine");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no other name is left");
+        assert_eq!(names(directory.path()), [LOCK, "relay.sock"]);
     }
 
     #[test]

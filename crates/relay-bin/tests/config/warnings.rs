@@ -56,6 +56,26 @@ fn unusual_values_give_a_warning() {
 }
 
 #[test]
+fn odd_lists_of_proxies_give_a_warning() {
+    for (text, line) in [
+        (
+            "proxy_protocol = [\"0.0.0.0/1\", \"128.0.0.0/1\"]",
+            "proxy_protocol: contains every address, so any client can claim any address as its own",
+        ),
+        (
+            "listen = [{ address = \"127.0.0.1:1\", proxy_protocol = [\"::/0\"] }]",
+            "listen: proxy_protocol: contains every address, so any client can claim any address as its own",
+        ),
+        (
+            "proxy_protocol = [\"10.0.0.0/8\", \"unix\"]\nrate_limit.exempt = [\"10.1.0.0/16\"]",
+            "proxy_protocol: contains addresses of rate_limit.exempt, so connections in which such a proxy names no client have no limits",
+        ),
+    ] {
+        file(text).warned(&[line]);
+    }
+}
+
+#[test]
 fn values_at_the_limit_give_no_warning() {
     for text in [
         "relay.max_queue_bytes_per_user = 8_388_608",

@@ -35,6 +35,7 @@ pub(crate) type Detached = LocalBoxFuture<'static, HttpResponse<BoxBody>>;
 pub(crate) struct ConnectionState {
     peer: Cell<SocketAddr>,
     open: OpenConnection,
+    is_loopback: bool,
     is_http2: Cell<bool>,
     is_encrypted: Cell<bool>,
     in_flight: Cell<u32>,
@@ -57,11 +58,17 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(peer: SocketAddr, open: OpenConnection, is_shut_out: bool) -> Rc<Self> {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        open: OpenConnection,
+        is_shut_out: bool,
+        is_loopback: bool,
+    ) -> Rc<Self> {
         let now = monotonic::now();
         Rc::new(Self {
             peer: Cell::new(peer),
             open,
+            is_loopback,
             is_http2: Cell::new(false),
             is_encrypted: Cell::new(false),
             in_flight: Cell::new(0),
@@ -99,6 +106,11 @@ impl ConnectionState {
     /// Whether the peer is the client of a proxy that the operator names.
     pub(crate) fn is_introduced(&self) -> bool {
         self.is_introduced.get()
+    }
+
+    /// Whether the listener accepts connections over TCP from this machine only.
+    pub(crate) const fn is_loopback(&self) -> bool {
+        self.is_loopback
     }
 
     /// The peer as an address that the limits count, unless it is exempt.

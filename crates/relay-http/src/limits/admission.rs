@@ -35,10 +35,12 @@ pub(crate) enum WhyRefused {
     Address,
     /// The address is banned. This includes connections that get one refusal.
     Ban,
+    /// Too many connections of proxies wait to learn who their clients are.
+    Unnamed,
 }
 
 impl WhyRefused {
-    pub(crate) const ALL: [Self; 3] = [Self::Rate, Self::Address, Self::Ban];
+    pub(crate) const ALL: [Self; 4] = [Self::Rate, Self::Address, Self::Ban, Self::Unnamed];
 
     /// The value of the metric's label.
     pub(crate) const fn name(self) -> &'static str {
@@ -46,6 +48,7 @@ impl WhyRefused {
             Self::Rate => "rate",
             Self::Address => "address",
             Self::Ban => "ban",
+            Self::Unnamed => "unnamed",
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Counts open connections, and chooses the one to close when a new one needs its slot. A
 //! connection is quiet while it has no request in flight. The one that has been quiet longest is
 //! closed first. This file closes nothing itself, but asks the task of the connection to do so.
+//!
+//! A connection of a proxy that has not named its client yet counts apart, among a few: it may be
+//! of anybody, so it never closes the connection of a client.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,9 +21,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::limits::addresses::{Address, AddressUse, try_add};
+use crate::monotonic;
 
 /// The value of `quiet_since_ms` while a request is in flight.
 const BUSY: u64 = u64::MAX;
+
+/// Of connections whose client is not known yet, there may be a twentieth of the maximum beside it,
+/// and at least this many.
+const UNNAMED_MIN: usize = 8;
 
 /// The open connections of a server. Clones share it.
 #[derive(Clone)]
@@ -35,6 +46,8 @@ struct ConnectionTable {
 struct Slots {
     next: u64,
     open: HashMap<u64, Arc<Slot>>,
+    /// How many of them have a client that is not known yet.
+    unnamed: usize,
 }
 
 /// What other tasks see of a connection.
@@ -42,6 +55,8 @@ struct Slot {
     /// Milliseconds since the origin of the table, or [`BUSY`].
     quiet_since_ms: AtomicU64,
     is_close_requested: AtomicBool,
+    /// Changes under the lock of the table.
+    is_unnamed: AtomicBool,
     task: AtomicWaker,
     /// Empty for an exempt address, and until a proxy has named its client.
     address: OnceLock<Address>,
@@ -78,12 +93,14 @@ impl OpenConnections {
         let slots = self.slots();
         // Those that were asked to close before make room as well.
         let stays = |slot: &&Arc<Slot>| !slot.is_close_requested.load(Ordering::Relaxed);
-        let mut total = slots.open.values().filter(stays).count();
+        let is_named = |slot: &&Arc<Slot>| !slot.is_unnamed.load(Ordering::Relaxed);
+        let mut total = slots.open.values().filter(stays).filter(is_named).count();
         let mut of_addresses: HashMap<*const AddressUse, usize> = HashMap::new();
         for address in slots.open.values().filter(stays).filter_map(|slot| slot.address.get()) {
             *of_addresses.entry(Arc::as_ptr(address.usage())).or_default() += 1;
         }
-        let mut quiet: Vec<_> = slots.open.values().filter(|slot| slot.is_candidate(None)).collect();
+        let mut quiet: Vec<_> =
+            slots.open.values().filter(|slot| slot.may_be_closed()).filter(is_named).collect();
         quiet.sort_by_key(|slot| slot.quiet_since_ms.load(Ordering::Relaxed));
         for slot in quiet {
             let of = slot.address.get().map(|address| Arc::as_ptr(address.usage()));
@@ -127,23 +144,53 @@ impl OpenConnections {
         if address.as_ref().is_some_and(|of| !self.count_for(of)) {
             return Opened::AddressIsFull;
         }
-        if self.count() >= self.0.max.load(Ordering::Relaxed) && !self.close_idlest(None) {
+        let mut slots = self.slots();
+        if !self.make_room(&slots) {
+            drop(slots);
             if let Some(of) = &address {
                 of.usage().connections.fetch_sub(1, Ordering::Relaxed);
             }
             return Opened::Full(address);
         }
+        Opened::Yes(self.insert(&mut slots, address, false, now))
+    }
+
+    /// Adds a connection that was accepted at `now`, and whose client is not known yet. If there
+    /// are too many of them, the oldest is asked to close. Returns `None` if all are asked already.
+    pub(crate) fn open_unnamed(&self, now: Instant) -> Option<OpenConnection> {
+        let mut slots = self.slots();
+        let is_full = slots.unnamed >= (self.0.max.load(Ordering::Relaxed) / 20).max(UNNAMED_MIN);
+        if is_full && !slots.close_idlest(|slot| slot.is_unnamed.load(Ordering::Relaxed)) {
+            return None;
+        }
+        Some(self.insert(&mut slots, None, true, now))
+    }
+
+    /// Whether a client has a place, perhaps that of a connection which is now asked to close.
+    fn make_room(&self, slots: &Slots) -> bool {
+        slots.open.len() - slots.unnamed < self.0.max.load(Ordering::Relaxed)
+            || slots.close_idlest(|slot| !slot.is_unnamed.load(Ordering::Relaxed))
+    }
+
+    fn insert(
+        &self,
+        slots: &mut Slots,
+        address: Option<Address>,
+        is_unnamed: bool,
+        now: Instant,
+    ) -> OpenConnection {
         let slot = Arc::new(Slot {
             quiet_since_ms: AtomicU64::new(self.millis(now)),
             is_close_requested: AtomicBool::new(false),
+            is_unnamed: AtomicBool::new(is_unnamed),
             task: AtomicWaker::new(),
             address: address.map_or_else(OnceLock::new, OnceLock::from),
         });
-        let mut slots = self.slots();
         let number = slots.next;
         slots.next += 1;
+        slots.unnamed += usize::from(is_unnamed);
         slots.open.insert(number, Arc::clone(&slot));
-        Opened::Yes(OpenConnection { connections: self.clone(), number, slot })
+        OpenConnection { connections: self.clone(), number, slot }
     }
 
     /// Counts a connection for an address. Returns false if the address has as many as it may, and
@@ -151,24 +198,12 @@ impl OpenConnections {
     fn count_for(&self, of: &Address) -> bool {
         let count = &of.usage().connections;
         if !try_add(count, 1, self.0.per_address_max.load(Ordering::Relaxed)) {
-            if !self.close_idlest(Some(of.usage())) {
+            if !self.slots().close_idlest(|slot| slot.is_of(of.usage())) {
                 return false;
             }
             // The other connection is about to close.
             count.fetch_add(1, Ordering::Relaxed);
         }
-        true
-    }
-
-    /// Asks the connection that has been quiet longest, of this address or of all, to close.
-    /// Returns false if none is quiet.
-    fn close_idlest(&self, of: Option<&Arc<AddressUse>>) -> bool {
-        let slots = self.slots();
-        let candidates = slots.open.iter().filter(|(_, slot)| slot.is_candidate(of));
-        let rank =
-            |(number, slot): &(&u64, &Arc<Slot>)| (slot.quiet_since_ms.load(Ordering::Relaxed), **number);
-        let Some((_, idlest)) = candidates.min_by_key(rank) else { return false };
-        idlest.ask_to_close();
         true
     }
 
@@ -183,16 +218,31 @@ impl OpenConnections {
     }
 }
 
+impl Slots {
+    /// Asks the one of these connections that has been quiet longest to close. Returns false if
+    /// none is quiet.
+    fn close_idlest(&self, is_one: impl Fn(&Slot) -> bool) -> bool {
+        let candidates = self.open.iter().filter(|(_, slot)| is_one(slot) && slot.may_be_closed());
+        let rank =
+            |(number, slot): &(&u64, &Arc<Slot>)| (slot.quiet_since_ms.load(Ordering::Relaxed), **number);
+        let Some((_, idlest)) = candidates.min_by_key(rank) else { return false };
+        idlest.ask_to_close();
+        true
+    }
+}
+
 impl Slot {
     fn ask_to_close(&self) {
         self.is_close_requested.store(true, Ordering::Release);
         self.task.wake();
     }
 
-    fn is_candidate(&self, of: Option<&Arc<AddressUse>>) -> bool {
-        let is_of = |of| self.address.get().is_some_and(|address| Arc::ptr_eq(of, address.usage()));
-        of.is_none_or(is_of)
-            && self.quiet_since_ms.load(Ordering::Relaxed) != BUSY
+    fn is_of(&self, of: &Arc<AddressUse>) -> bool {
+        self.address.get().is_some_and(|address| Arc::ptr_eq(of, address.usage()))
+    }
+
+    fn may_be_closed(&self) -> bool {
+        self.quiet_since_ms.load(Ordering::Relaxed) != BUSY
             && !self.is_close_requested.load(Ordering::Relaxed)
     }
 }
@@ -209,6 +259,29 @@ impl OpenConnection {
         // Nothing counts twice: only the task of the connection sets its address.
         self.slot.address.get().is_some()
             || self.connections.count_for(&address) && self.slot.address.set(address).is_ok()
+    }
+
+    /// Takes the place of a client, now that the proxy has named one and it is admitted. Waits
+    /// while there is none.
+    pub(crate) async fn take_place(&self) {
+        while !self.try_take_place(monotonic::now()) {
+            self.connections.one_closed().await;
+        }
+    }
+
+    fn try_take_place(&self, now: Instant) -> bool {
+        let mut slots = self.connections.slots();
+        if !self.slot.is_unnamed.load(Ordering::Relaxed) {
+            return true;
+        }
+        if !self.connections.make_room(&slots) {
+            return false;
+        }
+        self.slot.is_unnamed.store(false, Ordering::Relaxed);
+        slots.unnamed -= 1;
+        drop(slots);
+        self.set_quiet(now);
+        true
     }
 
     /// Notes that a request is in flight.
@@ -240,7 +313,10 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.connections.slots().open.remove(&self.number);
+        let mut slots = self.connections.slots();
+        slots.open.remove(&self.number);
+        slots.unnamed -= usize::from(self.slot.is_unnamed.load(Ordering::Relaxed));
+        drop(slots);
         if let Some(address) = self.slot.address.get() {
             address.usage().connections.fetch_sub(1, Ordering::Relaxed);
         }
@@ -251,78 +327,5 @@ impl Drop for OpenConnection {
 impl fmt::Debug for OpenConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenConnections").field("count", &self.count()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::addresses::AddressBook;
-    use crate::monotonic;
-
-    fn yes(opened: Opened) -> OpenConnection {
-        match opened {
-            Opened::Yes(connection) => connection,
-            Opened::AddressIsFull => panic!("the address is full"),
-            Opened::Full(_) => panic!("the table is full"),
-        }
-    }
-
-    #[test]
-    fn the_connection_that_has_been_quiet_longest_closes() {
-        let start = monotonic::now();
-        let connections = OpenConnections::new(3, 3, start);
-        let open = |second| connections.open(None, start + Duration::from_secs(second));
-        let held: Vec<_> = (0..3).map(|second| yes(open(second))).collect();
-        held[0].set_busy();
-        let newcomer = yes(open(3));
-        assert_eq!([0, 1, 2].map(|at| held[at].is_close_requested()), [false, true, false]);
-        newcomer.set_busy();
-        held[2].set_busy();
-        assert!(matches!(open(4), Opened::Full(_)), "one is asked already, the others are busy");
-        drop(held);
-        assert_eq!(connections.count(), 1);
-    }
-
-    #[test]
-    fn a_full_address_closes_its_own_connections_only() {
-        let start = monotonic::now();
-        let (book, connections) = (AddressBook::new(), OpenConnections::new(10, 2, start));
-        let hog = book.enter([192, 0, 2, 1].into());
-        let other = yes(connections.open(Some(book.enter([192, 0, 2, 2].into())), start));
-        let mut held: Vec<_> = (0..2).map(|_| yes(connections.open(Some(hog.clone()), start))).collect();
-        held.push(yes(connections.open(Some(hog.clone()), start)));
-        assert_eq!(held.iter().filter(|connection| connection.is_close_requested()).count(), 1);
-        assert!(!other.is_close_requested());
-        held.iter().for_each(OpenConnection::set_busy);
-        assert!(matches!(connections.open(Some(hog.clone()), start), Opened::AddressIsFull));
-        let proxied = yes(connections.open(None, start));
-        assert!(!proxied.set_address(hog.clone()));
-        assert!(proxied.set_address(book.enter([192, 0, 2, 3].into())));
-        drop(held);
-        assert_eq!(hog.usage().connections.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn lower_limits_close_the_connections_that_have_been_quiet_longest() {
-        let start = monotonic::now();
-        let (book, connections) = (AddressBook::new(), OpenConnections::new(10, 5, start));
-        let [hog, other] = [1, 2].map(|last| book.enter([192, 0, 2, last].into()));
-        let open = |address: &Address, second| {
-            yes(connections.open(Some(address.clone()), start + Duration::from_secs(second)))
-        };
-        let held = [&other, &hog, &hog, &hog, &other].map(|address| open(address, 0));
-        let asked = || held.iter().map(OpenConnection::is_close_requested).collect::<Vec<_>>();
-        for (second, connection) in (1..).zip(&held) {
-            connection.set_quiet(start + Duration::from_secs(second));
-        }
-        held[1].set_busy();
-        connections.set_limits(10, 2);
-        assert_eq!(asked(), [false, false, true, false, false], "of the full address alone");
-        connections.set_limits(3, 2);
-        assert_eq!(asked(), [true, false, true, false, false], "busy ones stay");
-        assert!(matches!(connections.open(None, start), Opened::Yes(_)), "for which another one closes");
-        connections.set_limits(100, 100);
-        assert!(matches!(connections.open(Some(hog), start), Opened::Yes(_)));
     }
 }

@@ -215,24 +215,15 @@ impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
     async fn filter(&self, socket: ClientSocket, peer: SocketAddr) -> Option<AcceptedConnection> {
         let has_proxy_header = self.proxies.contain(&peer.ip().to_canonical());
         // What a proxy opens counts for its client, who is not known yet.
-        let admission = if has_proxy_header { Admission::OPEN } else { (self.admit)(peer) };
-        let Admission { entry, mut address, ban_began } = admission;
-        self.metrics.count_ban(ban_began);
-        let is_shut_out = match entry {
-            Entry::Open => false,
-            Entry::RefuseOnce => {
-                self.metrics.connection_refused(WhyRefused::Ban);
-                true
-            }
-            Entry::Closed(why) => return self.refuse(&socket, why),
+        let placed = if has_proxy_header {
+            let open = self.connections.open_unnamed(monotonic::now());
+            open.map(|open| (open, false)).ok_or(WhyRefused::Unnamed)
+        } else {
+            self.place(peer).await
         };
-        let open = loop {
-            match self.connections.open(address, monotonic::now()) {
-                Opened::Yes(open) => break open,
-                Opened::AddressIsFull => return self.refuse(&socket, WhyRefused::Address),
-                Opened::Full(unused) => address = unused,
-            }
-            self.connections.one_closed().await;
+        let (open, is_shut_out) = match placed {
+            Ok(placed) => placed,
+            Err(why) => return self.refuse(&socket, why),
         };
         let options = socket.options();
         options.set_nonblocking(true).ok()?;
@@ -243,6 +234,28 @@ impl<A: Fn(SocketAddr) -> Admission> ConnectionFilter<A> {
         let _ = options.set_tcp_notsent_lowat(UNSENT_BYTES);
         let listener = self.listener;
         Some(AcceptedConnection { socket, peer, open, is_shut_out, listener, has_proxy_header })
+    }
+
+    /// The place of a connection of this peer, and whether it gets one refusal. Waits for a place.
+    async fn place(&self, peer: SocketAddr) -> Result<(OpenConnection, bool), WhyRefused> {
+        let Admission { entry, mut address, ban_began } = (self.admit)(peer);
+        self.metrics.count_ban(ban_began);
+        let is_shut_out = match entry {
+            Entry::Open => false,
+            Entry::RefuseOnce => {
+                self.metrics.connection_refused(WhyRefused::Ban);
+                true
+            }
+            Entry::Closed(why) => return Err(why),
+        };
+        loop {
+            match self.connections.open(address, monotonic::now()) {
+                Opened::Yes(open) => return Ok((open, is_shut_out)),
+                Opened::AddressIsFull => return Err(WhyRefused::Address),
+                Opened::Full(unused) => address = unused,
+            }
+            self.connections.one_closed().await;
+        }
     }
 
     /// Closes the connection without a response. The system keeps no state of it.

@@ -48,8 +48,10 @@ impl Introductions {
             self.metrics.connection_refused(WhyRefused::Address);
             return None;
         }
-        if let Some(why) = refused {
-            self.metrics.connection_refused(why);
+        match refused {
+            // It stays among those without a known client, and closes nobody's connection.
+            Some(why) => self.metrics.connection_refused(why),
+            None => connection.open().take_place().await,
         }
         connection.introduce(client, refused.is_some());
         Some(())

@@ -48,6 +48,17 @@ impl From<UnixListener> for ListeningSocket {
 }
 
 impl ListeningSocket {
+    /// Whether clients connect over TCP, and only from this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            #[cfg(unix)]
+            Self::Unix(_) => false,
+        }
+    }
+
     pub(super) fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.set_nonblocking(true),

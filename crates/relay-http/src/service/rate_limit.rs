@@ -149,11 +149,6 @@ impl RateLimiter {
         self.options.trusted_proxies.contain(peer)
     }
 
-    /// The address of the client, as far as trusted proxies report it.
-    pub(super) fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        client_address(peer, headers, &self.options.trusted_proxies)
-    }
-
     /// The sender of a request with these headers on this connection.
     pub(super) fn client(&self, connection: &ConnectionState, headers: &HeaderMap) -> Client {
         let peer = connection.peer().ip().to_canonical();

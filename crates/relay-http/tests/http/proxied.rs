@@ -1,13 +1,14 @@
 //! Tests of connections from proxies that speak the PROXY protocol, and from those who pretend to.
 
 use std::net::TcpListener;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use relay_core::Limits;
-use relay_http::{Listener, Options, Peers, Transport};
+use relay_http::{Listener, Options, Peers, RateLimit, Transport};
 
-use crate::limits::rate_limit;
-use crate::support::{Client, Server, memory, options};
+use crate::limits::{now, rate_limit};
+use crate::support::{Client, Response, Server, memory, options};
 
 const ASK: &str = "GET /stats HTTP/1.1\r\nhost: relay\r\n\r\n";
 
@@ -92,7 +93,7 @@ fn a_slow_header_ends_the_connection_in_the_time_of_a_head() {
 #[test]
 fn connections_of_one_client_are_limited_behind_a_proxy_too() {
     let mut options = Options { rate_limit: Some(rate_limit(1000, 1000, &[])), ..options() };
-    options.connections_per_address_max = std::num::NonZeroUsize::MIN;
+    options.connections_per_address_max = NonZeroUsize::MIN;
     let server = proxied(options);
     let open = |client: &str| {
         let mut connection = server.connect();
@@ -103,4 +104,33 @@ fn connections_of_one_client_are_limited_behind_a_proxy_too() {
     let _second = open("192.0.2.1");
     first.assert_closed();
     assert_eq!(other.ask(ASK).status, 200);
+}
+
+#[test]
+fn a_banned_client_behind_a_proxy_closes_no_connection_of_others() {
+    let limit = RateLimit { ban_threshold: NonZeroU32::MIN, ..rate_limit(3, 1, &[]) };
+    let connections_max = NonZeroUsize::new(2).unwrap();
+    let server = proxied(Options { rate_limit: Some(limit), connections_max, ..options() });
+    let flooder = header("198.51.100.7");
+    // Only a ban, which lasts 300 seconds, sends such a long `retry-after`.
+    let is_banned = |response: &Response| response.header("retry-after").is_some_and(|text| text.len() > 1);
+    let (mut client, start) = (server.connect(), now());
+    client.send(&flooder);
+    while !is_banned(&client.ask(ASK)) {
+        assert!(now() - start < Duration::from_secs(20), "it is never banned");
+    }
+
+    let mut idle = ["192.0.2.1", "192.0.2.2"].map(|name| {
+        let mut client = server.connect();
+        assert_eq!(client.ask(&format!("{}{ASK}", header(name))).status, 200);
+        client
+    });
+    for _ in 0..10 {
+        assert_ne!(ask(&server, &flooder), Some(200));
+    }
+    // A connection that names nobody closes none of them either.
+    let _silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.ask(ASK).status, 200);
+    }
 }

@@ -29,8 +29,15 @@ fn lines(settings: &[(&str, &str)]) -> Vec<Value> {
 #[test]
 pub(super) fn access() {
     assert_eq!(lines(&[]), Vec::<Value>::new());
-    for (addresses, shown) in [("truncated", "192.0.2.0/24"), ("full", "192.0.2.77")] {
-        let lines = lines(&[("RELAY__LOG__ACCESS", "on"), ("RELAY__LOG__ACCESS_ADDRESSES", addresses)]);
+    // The proxy names the client, also without a rate limit.
+    for (addresses, shown, limited) in
+        [("truncated", "192.0.2.0/24", "true"), ("full", "192.0.2.77", "false")]
+    {
+        let lines = lines(&[
+            ("RELAY__LOG__ACCESS", "on"),
+            ("RELAY__LOG__ACCESS_ADDRESSES", addresses),
+            ("RELAY__RATE_LIMIT__ENABLED", limited),
+        ]);
         let [push, pull, other] = lines.as_slice() else { panic!("{lines:?}") };
         for (line, method, path, status, code) in [
             (push, "POST", "/push", 200, "ok"),

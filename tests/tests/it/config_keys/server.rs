@@ -71,14 +71,18 @@ pub(super) fn proxy_protocol() {
 pub(super) fn listen() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("relay.sock");
-    let tables = format!("[{{ address = \"unix:{}\" }}, {{ address = \"127.0.0.1:0\" }}]", path.display());
+    let tables = format!("[{{ address = \"unix:{}\" }}, {{ address = \"0.0.0.0:0\" }}]", path.display());
     let relay = relay(&[("listen", &tables)]);
     assert_eq!(connect(&relay).get("/health").unwrap().status, 200);
     let mut unix = UnixStream::connect(&path).unwrap();
-    unix.write_all(b"GET /health HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n").unwrap();
+    // Browsers reach a Unix socket through a proxy only, under any name.
+    let browser = "host: relay.example\r\nsec-fetch-site: same-origin\r\n";
+    unix.write_all(format!("GET /stats HTTP/1.1\r\n{browser}connection: close\r\n\r\n").as_bytes()).unwrap();
     let mut response = String::new();
     unix.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    // The address that is loopback keeps its own rule.
+    assert_eq!(status_with(&mut connect(&relay), browser), 403);
     drop(relay);
     assert!(!path.exists());
 }

@@ -37,10 +37,14 @@ fn start(directory: &tempfile::TempDir, address: &str) -> Process {
 #[test]
 fn a_relay_is_asked_on_its_port() {
     let directory = tempfile::tempdir().unwrap();
-    let mut process = start(&directory, "0.0.0.0:0");
+    let process = start(&directory, "0.0.0.0:0");
     let address = process.base_url.strip_prefix("http://").unwrap().to_owned();
     assert_healthy(&health(&address, &[], ""), &format!("http://{address} answered 200 to /health"));
     assert_healthy(&health(&address, &["--ready"], ""), &format!("http://{address} answered 200 to /ready"));
+    drop(process);
+    // No other test uses this address, so nobody else gets the port.
+    let mut process = start(&directory, "127.86.1.1:0");
+    let address = process.base_url.strip_prefix("http://").unwrap().to_owned();
     process.kill().unwrap();
     let expected = format!("no answer from http://{address}: Connection refused (os error 111)");
     assert_unhealthy(&health(&address, &[], ""), &expected);
@@ -58,9 +62,8 @@ fn a_relay_is_asked_on_its_unix_socket() {
 }
 
 #[test]
-fn a_relay_with_tls_shows_the_certificate_of_its_file() {
+fn a_relay_with_tls_is_asked_whatever_its_certificate() {
     let authority = Authority::new("authority");
-    // Neither its name nor its end nor who has signed it matters.
     let files = TlsFiles::new(&authority.expired_identity());
     let config = files.add("relay.toml", &format!("storage.kind = \"memory\"\n{}", files.lines()));
     let mut process = Process::start(PROGRAM, &["--config", text(&config)]).unwrap();
@@ -68,14 +71,9 @@ fn a_relay_with_tls_shows_the_certificate_of_its_file() {
     let ask = || health(&address, &["--config", text(&config)], "");
     assert_healthy(&ask(), &format!("https://{address} answered 200 to /health"));
 
-    // The port of another process, with another certificate.
-    let other = TlsFiles::new(&authority.identity());
-    let lines = format!("storage.kind = \"memory\"\n{}", other.lines());
-    let config = other.add("relay.toml", &lines);
-    let ended = health(&address, &["--config", text(&config)], "");
-    let expected =
-        format!("no answer from https://{address}: invalid peer certificate: ApplicationVerificationFailure");
-    assert_unhealthy(&ended, &expected);
+    // The relay has not read the new files yet.
+    files.replace(&authority.identity());
+    assert_healthy(&ask(), &format!("https://{address} answered 200 to /health"));
     process.signal("TERM").unwrap();
     assert_eq!(process.wait_a_while().unwrap().code(), Some(0));
 }

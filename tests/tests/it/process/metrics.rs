@@ -128,7 +128,7 @@ fn an_admin_address_in_use_stops_the_start() {
     assert!(messages.len() == 1 && messages[0].starts_with(&expected), "{messages:?}");
 }
 
-/// Runs the health check of the image, with another port.
+/// Runs the health check of the image, with another admin address.
 #[test]
 fn the_health_check_of_the_image_works() {
     let dockerfile = include_str!("../../../../deploy/Dockerfile");
@@ -136,10 +136,13 @@ fn the_health_check_of_the_image_works() {
     let command: Vec<String> = serde_json::from_str(check.lines().next().unwrap()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let (mut process, admin) = start(directory.path());
-    let (_, port) = admin.rsplit_once(':').unwrap();
+    let admin = admin.strip_prefix("http://").unwrap();
+    let (program, arguments) = command.split_first().unwrap();
+    assert_eq!(program, "/usr/local/bin/relay-bin");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ask = || {
-        let arguments = command[1..].iter().map(|argument| argument.replace("7001", port));
-        std::process::Command::new(&command[0]).args(arguments).status().unwrap().success()
+        let ended = Process::run(PROGRAM, &arguments, &[(ADMIN_ADDRESS, admin)]).unwrap();
+        ended.status.success()
     };
     assert!(ask());
     process.kill().unwrap();

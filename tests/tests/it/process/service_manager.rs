@@ -3,6 +3,7 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use relay_tests::Process;
@@ -10,20 +11,28 @@ use relay_tests::Process;
 use super::text;
 use crate::PROGRAM;
 
-/// A service manager.
-struct Manager(UnixDatagram);
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A service manager. A thread reads its socket, which holds a few messages only.
+struct Manager(mpsc::Receiver<String>);
 
 impl Manager {
     fn listen(address: &SocketAddr) -> Self {
         let socket = UnixDatagram::bind_addr(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self(socket)
+        let (sender, messages) = mpsc::channel();
+        // It ends when the socket is not used for a while, or nobody wants its messages.
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1000];
+            while let Ok(length) = socket.recv(&mut buffer)
+                && sender.send(String::from_utf8(buffer[..length].to_vec()).unwrap()).is_ok()
+            {}
+        });
+        Self(messages)
     }
 
     fn next(&self) -> String {
-        let mut buffer = [0; 1000];
-        let length = self.0.recv(&mut buffer).expect("the relay notifies its manager");
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
+        self.0.recv_timeout(TIMEOUT).expect("the relay notifies its manager")
     }
 
     /// The messages up to the first one that begins like this, and that one.

@@ -77,7 +77,8 @@ fn activated(
 #[test]
 fn sockets_of_a_service_manager_are_served() {
     let directory = tempfile::tempdir().unwrap();
-    let (tcp, path) = (TcpListener::bind("127.0.0.1:0").unwrap(), directory.path().join("relay.sock"));
+    // No other test uses this address, so nobody else gets its port at the end.
+    let (tcp, path) = (TcpListener::bind("127.86.2.1:0").unwrap(), directory.path().join("relay.sock"));
     let bound = tcp.local_addr().unwrap();
     let unix = UnixListener::bind(&path).unwrap();
     // A client that connects before the relay runs waits in the socket.

@@ -25,17 +25,19 @@ fn each_address_shows_its_own_certificate_and_all_are_reloaded() {
     let authority = Authority::new("authority");
     let (first, second) = (TlsFiles::new(&authority.identity()), TlsFiles::new(&authority.identity()));
     let client = authority.client(None);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let other = taken.local_addr().unwrap().to_string();
-    drop(taken);
     let table = format!(
-        "listen = [{{ address = {other:?}, mode = \"tls\", tls = {{ cert_pem_path = {:?}, key_pem_path = {:?} }} }}]\n",
+        "listen = [{{ address = \"127.0.0.1:0\", mode = \"tls\", tls = {{ cert_pem_path = {:?}, key_pem_path = {:?} }} }}]\n",
         second.cert, second.key
     );
     let text = format!("storage.kind = \"memory\"\n{table}{}", first.lines());
     let config = first.add("relay.toml", &text);
-    let process = Process::start(PROGRAM, &["--config", config.to_str().unwrap()]).unwrap();
-    let other = format!("https://{other}");
+    let log = config.with_file_name("log");
+    let process =
+        Process::start_logging(PROGRAM, &["--config", config.to_str().unwrap()], &[], &log).unwrap();
+    let lines = std::fs::read_to_string(log).unwrap();
+    let line = lines.lines().find(|line| line.contains("listening on several addresses")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let other = line["urls"].as_str().unwrap().split(' ').nth(1).unwrap().to_owned();
     let shown = |url: &str| ask(url, &client).unwrap().certificate;
     let replaced = authority.identity();
     assert_ne!(shown(&process.base_url), shown(&other));

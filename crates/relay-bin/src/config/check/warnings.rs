@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{ACK_ITEMS_MAX, Findings};
 use crate::config::address::ListenAddress;
-use crate::config::{Mode, PlainNames, RateLimitConfig, RelayConfig, RelayLimits};
+use crate::config::{Mode, PeerNetwork, PlainNames, RateLimitConfig, RelayConfig, RelayLimits};
 
 pub(super) fn warn_of_exposure(config: &RelayConfig, findings: &mut Findings) {
     let mut listeners = config.listeners();
@@ -63,12 +63,38 @@ pub(super) fn warn_of_inflight_bytes(config: &RelayConfig, findings: &mut Findin
     );
 }
 
+pub(super) fn warn_of_proxies(config: &RelayConfig, findings: &mut Findings) {
+    let tables = config.listen.iter().map(|listener| ("listen: proxy_protocol", &listener.proxy_protocol));
+    for (key, proxies) in [("proxy_protocol", &config.proxy_protocol)].into_iter().chain(tables) {
+        findings.warn_if(
+            contain_all(proxies),
+            &format!("{key}: contains every address, so any client can claim any address as its own"),
+        );
+        let overlaps = |proxy: IpNet| config.rate_limit.exempt.iter().any(|exempt| overlap(&proxy, exempt));
+        findings.warn_if(
+            proxies.iter().filter_map(|peer| peer.network()).any(overlaps),
+            &format!(
+                "{key}: contains addresses of rate_limit.exempt, so connections in which such a proxy names no client have \
+                 no limits"
+            ),
+        );
+    }
+}
+
+/// Two networks may together contain all addresses.
+fn contain_all(peers: &[PeerNetwork]) -> bool {
+    let networks: Vec<IpNet> = peers.iter().filter_map(|peer| peer.network()).collect();
+    IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
+}
+
+/// Of two networks that have an address in common, one contains the other.
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
 pub(super) fn warn_of_rates(rates: &RateLimitConfig, findings: &mut Findings) {
-    // Two networks may together contain all addresses.
-    let networks: Vec<IpNet> = rates.trusted_proxies.iter().filter_map(|peer| peer.network()).collect();
-    let aggregated = IpNet::aggregate(&networks);
     findings.warn_if(
-        aggregated.iter().any(|network| network.prefix_len() == 0),
+        contain_all(&rates.trusted_proxies),
         "rate_limit.trusted_proxies: contains every address, so any client can claim any address as its own",
     );
     if !rates.enabled {
