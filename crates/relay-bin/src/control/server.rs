@@ -2,7 +2,7 @@
 //! Everything that a client can make it hold is bounded.
 
 use std::future::pending;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,8 +64,10 @@ fn accept(stream: UnixStream, relay: &Arc<ControlledRelay>) {
         drop(tokio::spawn(converse(stream, Arc::clone(relay), slot)));
     } else {
         let message = format!("{COMMANDS_MAX} commands run already; try again later");
-        // The buffer of a new connection has room for this line.
-        drop(stream.try_write(encode(&Line::Error(Refusal::new("busy", message))).as_bytes()));
+        let line = encode(&Line::Error(Refusal::new("busy", message)));
+        // The buffer of a new connection has room for this line. The runtime does not know yet that
+        // it can be written.
+        drop(stream.into_std().and_then(|mut stream| stream.write_all(line.as_bytes())));
     }
 }
 
