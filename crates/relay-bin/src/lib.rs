@@ -44,6 +44,8 @@ mod issuer_file;
 mod issuer_file;
 mod key_file;
 mod keygen;
+#[cfg(unix)]
+mod lock_file;
 #[cfg(feature = "redb")]
 mod lock_like;
 mod logging;

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::oneshot;
@@ -176,7 +177,7 @@ async fn serve_until_signal(
 ) -> Result<(), RelayError> {
     let (mut supervision, reloader, monitor) = Supervision::new(sockets);
     supervision.log = log;
-    let supervision = supervision.with_configuration(move || RelayConfig::load(sources.clone()));
+    supervision.configuration = Some(Arc::new(move || RelayConfig::load(sources.clone())));
     let (mut signals, mut hangups) = Signals::listen().map_err(RelayError::Serve)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut serving = pin!(async {

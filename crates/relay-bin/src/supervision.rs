@@ -61,14 +61,6 @@ impl Supervision {
         (supervision, Reloader(sender), monitored)
     }
 
-    /// The same, of a relay whose configuration `load` reads again.
-    pub(crate) fn with_configuration(
-        self,
-        load: impl Fn() -> Result<Loaded, ConfigErrors> + Send + Sync + 'static,
-    ) -> Self {
-        Self { configuration: Some(Arc::new(load)), ..self }
-    }
-
     /// Of a relay that nobody supervises.
     pub(crate) fn none() -> Self {
         Self::new(PassedSockets::default()).0

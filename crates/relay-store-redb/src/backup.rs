@@ -72,7 +72,7 @@ impl Snapshot {
         earlier: Option<&EarlierBackup>,
         watch: OnProgress<'_>,
     ) -> Result<Copied, CopyError> {
-        self.write_files(Arc::new(open_target(directory)?), directory, earlier, watch)
+        self.write_on(Arc::new(open_target(directory)?), directory, earlier, watch)
     }
 
     /// As [`Snapshot::write`], on a given disk. Errors show `path`.
@@ -80,15 +80,6 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::write`].
     pub fn write_on(
-        self,
-        disk: Arc<dyn Disk>,
-        path: &Path,
-        watch: OnProgress<'_>,
-    ) -> Result<Copied, CopyError> {
-        self.write_files(disk, path, None, watch)
-    }
-
-    fn write_files(
         self,
         disk: Arc<dyn Disk>,
         path: &Path,

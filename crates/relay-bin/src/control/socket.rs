@@ -5,15 +5,16 @@
 //! removed. So no relay takes the socket of another that runs, and what a killed one left behind is
 //! replaced.
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
 use crate::config::{RelayConfig, SOCKET_PATH_BYTES_MAX, StorageKind};
+use crate::lock_file;
 
 /// The file name of the socket in the storage directory.
 const SOCKET: &str = "control.sock";
@@ -69,9 +70,7 @@ impl Binding {
             ),
         }
     }
-}
 
-impl Binding {
     /// Binds the socket outside of a locked directory.
     ///
     /// # Errors
@@ -88,15 +87,8 @@ impl Binding {
 fn lock_beside(socket: &Path) -> io::Result<File> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
-    let mut options = OpenOptions::new();
-    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nofollow);
-    let lock = options.open(path)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other("another process listens there")),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    let lock = lock_file::try_lock(Path::new(&path))?;
+    lock.ok_or_else(|| io::Error::other("another process listens there"))
 }
 
 impl Socket {

@@ -3,18 +3,20 @@
 //! replaced. A lock file beside the socket, `.NAME.lock`, decides between two relays; it stays.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fmt::Display;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+
+use crate::lock_file;
 
 /// The file of a listening socket. Dropping this removes it, unless it has been replaced.
 #[derive(Debug)]
@@ -90,24 +92,15 @@ fn random_name() -> io::Result<String> {
 }
 
 /// Holds the lock of the socket at `path` until the result is dropped.
-fn lock(path: &Path) -> io::Result<OwnedFd> {
+fn lock(path: &Path) -> io::Result<File> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".lock");
     let file = beside(path, name);
-    let failed = |error: Errno| {
-        let why = match error {
-            Errno::WOULDBLOCK => "another relay is replacing this socket".to_owned(),
-            error => io::Error::from(error).to_string(),
-        };
-        let kind = io::Error::from(error).kind();
-        io::Error::new(kind, format!("cannot lock {}: {why}", file.display()))
-    };
-    // Only its owner may open it, so nobody else can hold the lock.
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = open(&file, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
-    Ok(lock)
+    let failed =
+        |kind, why: &dyn Display| io::Error::new(kind, format!("cannot lock {}: {why}", file.display()));
+    let lock = lock_file::try_lock(&file).map_err(|error| failed(error.kind(), &error))?;
+    lock.ok_or_else(|| failed(ErrorKind::WouldBlock, &"another relay is replacing this socket"))
 }
 
 /// # Errors
@@ -137,6 +130,8 @@ mod tests {
 
     use std::os::unix::net::UnixStream;
 
+    use rustix::fs::{FlockOperation, flock};
+
     use super::*;
 
     const LOCK: &str = ".relay.sock.lock";
@@ -156,7 +151,7 @@ mod tests {
         let (path, file) = (directory.path().join("relay.sock"), directory.path().join(LOCK));
         drop(UnixListener::bind(&path).unwrap());
         // A lock on the directory, which others may be able to read, changes nothing.
-        let read = fs::File::open(directory.path()).unwrap();
+        let read = File::open(directory.path()).unwrap();
         flock(&read, FlockOperation::NonBlockingLockExclusive).unwrap();
         drop(listen_on(&path).unwrap());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);

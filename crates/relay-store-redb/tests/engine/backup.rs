@@ -36,7 +36,7 @@ fn take(world: &World, relay: &RedbRelay) -> Snapshot {
 }
 
 fn write(snapshot: Snapshot, disk: &SimDisk) -> Result<Copied, CopyError> {
-    snapshot.write_on(Arc::new(disk.clone()), Path::new("/backup"), &mut |_| ControlFlow::Continue(()))
+    snapshot.write_on(Arc::new(disk.clone()), Path::new("/backup"), None, &mut |_| ControlFlow::Continue(()))
 }
 
 /// The store that a restore makes from a complete backup.
@@ -171,8 +171,9 @@ fn a_backup_fails_if_its_index_cannot_be_closed() {
                 }
                 _ => Ok(()),
             });
-            let written = take(&world, &relay)
-                .write_on(Arc::new(disk), Path::new("/backup"), &mut |_| ControlFlow::Continue(()));
+            let written =
+                take(&world, &relay)
+                    .write_on(Arc::new(disk), Path::new("/backup"), None, &mut |_| ControlFlow::Continue(()));
             (target, written)
         };
         write_hooked(usize::MAX).1.unwrap();

@@ -137,8 +137,8 @@ fn a_failed_backup_writes_nothing_after_the_lock_is_released() {
         drop(relay);
         let target = SimDisk::new();
         target.space_limit(Some(4096));
-        let failed =
-            snapshot.write_on(Arc::new(target), Path::new("/backup"), &mut |_| ControlFlow::Continue(()));
+        let failed = snapshot
+            .write_on(Arc::new(target), Path::new("/backup"), None, &mut |_| ControlFlow::Continue(()));
         assert!(matches!(failed, Err(CopyError::Index { .. })), "{failed:?}");
         released.recv().unwrap();
         assert_eq!(lock.late_writes.load(Ordering::SeqCst), 0, "writes after the release of the lock");
